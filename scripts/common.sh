@@ -1,0 +1,52 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0
+# Sourced by every script: names, folders, messages, and --help from a
+# script's own header.
+
+set -euo pipefail
+# A caller's git hook or alias must not redirect the git calls of the scripts.
+# shellcheck disable=SC2046
+unset $(git rev-parse --local-env-vars 2>/dev/null || true)
+
+# shellcheck disable=SC2034 # not every script uses all of them
+{
+	PROJECT=io_uring-level-poll
+	ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+	CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/$PROJECT
+	BUILD=$ROOT/build
+	JOBS=${JOBS:-$(nproc)}
+	SELF=${0##*/}
+}
+
+say() { printf '%s: %s\n' "$SELF" "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+# The comment between the licence line and the first blank line is the help.
+help() { sed -n '3,/^$/s/^# \{0,1\}//p' "$0"; }
+
+usage_error() {
+	say "$*"
+	help >&2
+	exit 2
+}
+
+# need_arg OPTION COUNT: an option that takes a value was given one
+need_arg() { [ "$2" -ge 2 ] || usage_error "$1 needs a value"; }
+
+# load_base NAME: the variables of patches/NAME/BASE
+load_base() {
+	# KIND and the rest are read here and used by the script that sources us
+	# shellcheck disable=SC2034
+	KIND='' SUITE='' PACKAGE='' VERSION='' SHA256='' TARBALL='' EXTRACT='' \
+		FALLBACK='' FALLBACK_SUMS='' DIGEST_PATHS='' DIGEST=''
+	[ -f "$ROOT/patches/$1/BASE" ] || die "there is no series '$1': patches/$1/BASE is missing"
+	# shellcheck disable=SC1090
+	. "$ROOT/patches/$1/BASE"
+}
+
+# lock NAME: one script at a time, until this process ends
+lock() {
+	mkdir -p "$BUILD"
+	exec 9>"$BUILD/.$1.lock"
+	flock -n 9 || { say "waiting for another run that uses build/$1"; flock 9; }
+}
