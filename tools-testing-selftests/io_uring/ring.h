@@ -10,6 +10,7 @@
 #define IO_URING_SELFTEST_RING_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/io_uring.h>
 #include <linux/time_types.h>
 #include <poll.h>
@@ -18,6 +19,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -56,6 +58,7 @@ struct ring {
 
 	unsigned int *cq_head;
 	unsigned int *cq_tail;
+	unsigned int *cq_flags;
 	unsigned int *cq_overflow;
 	unsigned int cq_entries;
 	char *cqes;
@@ -133,6 +136,7 @@ static inline int ring_map(struct ring *r, const struct io_uring_params *p)
 	r->sqe_tail = *r->sq_tail;
 	r->cq_head = r->map + p->cq_off.head;
 	r->cq_tail = r->map + p->cq_off.tail;
+	r->cq_flags = r->map + p->cq_off.flags;
 	r->cq_overflow = r->map + p->cq_off.overflow;
 	r->cq_entries = p->cq_entries;
 	r->cqes = r->map + p->cq_off.cqes;
@@ -358,6 +362,33 @@ static inline int ring_set_cap(struct ring *r, unsigned int cap)
 
 	return sys_io_uring_register(r->fd, IORING_REGISTER_POLL_LEVEL, &arg,
 				     1);
+}
+
+/*
+ * Until that thread of this process sleeps, most likely where it has been told
+ * to wait. Returns false if it doesn't.
+ */
+static inline bool wait_asleep(pid_t tid)
+{
+	char path[64], stat[256], *state;
+	unsigned int ms;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	for (ms = 0; ms < RING_SOON_MS; ms++) {
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		n = fd < 0 ? -1 : read(fd, stat, sizeof(stat) - 1);
+		close(fd);
+		if (n <= 0)
+			return false;
+		stat[n] = 0;
+		state = strrchr(stat, ')');
+		if (state && state[1] && state[2] == 'S')
+			return true;
+		usleep(1000);
+	}
+	return false;
 }
 
 /* Completion */
