@@ -456,6 +456,12 @@ static inline bool ring_taskrun(struct ring *r)
 	return ring_load(r->sq_flags) & IORING_SQ_TASKRUN;
 }
 
+/* There are CQEs that didn't fit. */
+static inline bool ring_overflown(struct ring *r)
+{
+	return ring_load(r->sq_flags) & IORING_SQ_CQ_OVERFLOW;
+}
+
 /* Requests */
 
 /* What the kernel expects in poll32_events. */
