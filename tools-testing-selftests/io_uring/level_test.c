@@ -417,7 +417,9 @@ TEST_F(ring, taskrun_flag)
 	struct ring *r = &self->ring;
 
 	ASSERT_EQ(1, ring_arm(r, self->pipe[0], EPOLLIN, 1));
-	EXPECT_FALSE(ring_taskrun(r));
+	/* resizing sets it, to be on the safe side */
+	if (!variant->ring.resize)
+		EXPECT_FALSE(ring_taskrun(r));
 	/* ready */
 	feed(self->pipe[1]);
 	EXPECT_TRUE(ring_taskrun(r));
