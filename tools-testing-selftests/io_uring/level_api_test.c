@@ -3,31 +3,15 @@
  * How a level triggered poll is asked for, which mistakes are refused, what it
  * does together with other features of a ring, and where it shows up
  */
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/io_uring/query.h>
-#include <netinet/in.h>
 #include <sys/mount.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "kselftest_harness.h"
+#include "files.h"
 #include "ring_fixture.h"
 #include "sleeper.h"
-
-static void feed(int fd)
-{
-	if (write(fd, "x", 1) != 1)
-		abort();
-}
-
-static void drain(int fd)
-{
-	char c;
-
-	if (read(fd, &c, 1) != 1)
-		abort();
-}
 
 /* The whole of a file in /proc or tracefs, false if there isn't any. */
 static bool read_all(const char *path, char *buf, size_t size)
@@ -499,26 +483,6 @@ TEST_F(trace, close)
 	ASSERT_TRUE(read_all(TRACE_INSTANCE "/trace", self->buf,
 			     sizeof(self->buf)));
 	EXPECT_NE(NULL, strstr(self->buf, "io_uring_poll_close: "));
-}
-
-static int tcp_pair(int *sv)
-{
-	struct sockaddr_in addr = {
-		.sin_family = AF_INET,
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-	};
-	socklen_t len = sizeof(addr);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	sv[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || sv[0] < 0 ||
-	    bind(fd, (struct sockaddr *)&addr, sizeof(addr)) ||
-	    listen(fd, 1) || getsockname(fd, (struct sockaddr *)&addr, &len) ||
-	    connect(sv[0], (struct sockaddr *)&addr, len))
-		return -1;
-	sv[1] = accept(fd, NULL, NULL);
-	close(fd);
-	return sv[1] < 0 ? -1 : 0;
 }
 
 /* A ring that polls busily for a moment, before it sleeps */

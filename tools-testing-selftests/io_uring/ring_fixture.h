@@ -6,6 +6,9 @@
 #ifndef IO_URING_SELFTEST_RING_FIXTURE_H
 #define IO_URING_SELFTEST_RING_FIXTURE_H
 
+#include <stdlib.h>
+#include <time.h>
+
 #include "ring.h"
 
 FIXTURE(ring)
@@ -80,6 +83,28 @@ FIXTURE_SETUP(ring)
 FIXTURE_TEARDOWN(ring)
 {
 	ring_exit(&self->ring);
+}
+
+static inline void feed(int fd)
+{
+	if (write(fd, "x", 1) != 1)
+		abort();
+}
+
+static inline void drain(int fd)
+{
+	char c;
+
+	if (read(fd, &c, 1) != 1)
+		abort();
+}
+
+static inline long long now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
 }
 
 #endif /* IO_URING_SELFTEST_RING_FIXTURE_H */
