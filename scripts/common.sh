@@ -50,3 +50,11 @@ lock() {
 	exec 9>"$BUILD/.$1.lock"
 	flock -n 9 || { say "waiting for another run that uses build/$1"; flock 9; }
 }
+
+# worktree NAME: build/NAME, a second working tree of build/linux
+worktree() {
+	git -C "$BUILD/$1" rev-parse -q --verify HEAD >/dev/null 2>&1 && return
+	rm -rf "${BUILD:?}/$1"
+	git -C "$BUILD/linux" worktree prune
+	git -C "$BUILD/linux" worktree add -q --detach "$BUILD/$1" base
+}

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0
+# The front door. Everything is done by scripts/, each of which has --help.
+
+.PHONY: help demo check bench shell tree series lint setup clean
+
+help:
+	@echo 'make demo     see it: build the patched kernel, boot it, measure it'
+	@echo 'make check    run every test'
+	@echo 'make bench    only the benchmark'
+	@echo 'make shell    a prompt in the patched kernel'
+	@echo 'make tree     build/linux: the series as git commits, to edit'
+	@echo 'make series   is the series as it should be'
+	@echo 'make lint     shellcheck and checkpatch'
+	@echo 'make setup    install the packages all this needs'
+	@echo 'make clean    remove build/ (unless build/linux holds commits not exported)'
+
+setup:
+	@scripts/setup
+
+tree: setup
+	@scripts/series open linux
+
+demo: tree
+	@scripts/build release >/dev/null
+	@scripts/bench --demo
+
+bench: tree
+	@scripts/build release >/dev/null
+	@scripts/bench
+
+shell: tree
+	@scripts/build release >/dev/null
+	@scripts/boot
+
+check:
+	@scripts/check
+
+series: setup
+	@scripts/series check linux
+
+lint: setup
+	@scripts/lint
+
+clean:
+	@scripts/series remove linux
+	rm -rf build
