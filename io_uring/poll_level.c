@@ -156,9 +156,10 @@ static void io_level_wake_waiters(struct io_ring_ctx *ctx, unsigned int tw_flags
 }
 
 /*
- * The caller has just changed ->poll_refs from idle to listed. The poll doesn't go
- * away, the caller holds ->uring_lock or the lock of the wait queue. Others look
- * at ->level_woken after a full barrier, which llist_add() is on this side.
+ * The caller has listed the poll, or found it woken when it was about to get idle.
+ * The poll doesn't go away, the caller holds ->uring_lock or the lock of the wait
+ * queue. Others look at ->level_woken after a full barrier, which llist_add() is on
+ * this side.
  */
 static void io_level_push(struct io_kiocb *req, unsigned int tw_flags)
 {
@@ -174,23 +175,22 @@ static void io_level_push(struct io_kiocb *req, unsigned int tw_flags)
 /* Called with the lock of the wait queue held */
 void io_level_wake(struct io_kiocb *req)
 {
-	const unsigned int tw_flags = IOU_F_TWQ_IN_WAKE | IOU_F_TWQ_LAZY_WAKE;
 	int v = atomic_read(&req->poll_refs), new;
 
 	do {
 		new = v ? v | IO_POLL_RETRY_FLAG : IO_LEVEL_LISTED;
 	} while (!atomic_try_cmpxchg(&req->poll_refs, &v, new));
 
-	if (!v) {
-		io_level_push(req, tw_flags);
-	} else if (io_level_pending(req->ctx)) {
-		/*
-		 * Listed already, and whoever slept then was woken. Since then,
-		 * another task may have consumed its CQE and went to sleep.
-		 */
-		io_notify_pollers(req->ctx, tw_flags);
+	/*
+	 * If it was listed already, others have been told. A task that went to
+	 * sleep with its CQE in the ring, as it waits for more than one, has to
+	 * be told if that CQE was consumed by another task. Not so for those who
+	 * poll the ring, they don't sleep as long as there is a CQE.
+	 */
+	if (!v)
+		io_level_push(req, IOU_F_TWQ_IN_WAKE | IOU_F_TWQ_LAZY_WAKE);
+	else if (io_level_pending(req->ctx))
 		io_level_wake_waiters(req->ctx, IOU_F_TWQ_IN_WAKE);
-	}
 }
 
 /*
@@ -393,16 +393,18 @@ int io_level_update(struct io_kiocb *req, struct io_poll_update *upd)
 	return 0;
 }
 
-/* The file wasn't ready. Unless it has been woken, the poll gets idle. */
+/*
+ * The file wasn't ready. Unless it has been woken, the poll gets idle. If so, it
+ * is to be listed, and others are told: nobody saw it pending while it was looked
+ * at. If it was claimed, its task_work waits for ->uring_lock.
+ */
 static void io_level_idle(struct io_kiocb *req)
 {
 	int v = IO_LEVEL_LISTED;
 
-	if (atomic_try_cmpxchg(&req->poll_refs, &v, 0))
-		return;
-	/* if it was claimed, its task_work waits for ->uring_lock */
-	if (v & IO_POLL_LISTED_FLAG)
-		list_add_tail(&req->level_entry, &req->ctx->level_ready);
+	if (!atomic_try_cmpxchg(&req->poll_refs, &v, 0) &&
+	    (v & IO_POLL_LISTED_FLAG))
+		io_level_push(req, 0);
 }
 
 /*
