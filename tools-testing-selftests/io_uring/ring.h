@@ -540,16 +540,17 @@ static inline int ring_arm(struct ring *r, int fd, uint32_t mask,
 /* Expectations, for those who include kselftest_harness.h */
 
 /* The next CQE is exactly that one, consume it. */
-#define EXPECT_CQE(r, _user_data, _res, _flags)				\
-	do {								\
-		struct io_uring_cqe __cqe = {};				\
-									\
-		EXPECT_TRUE(ring_pop(r, &__cqe)) {			\
-			TH_LOG("no CQE");				\
-		}							\
-		EXPECT_EQ((__u64)(_user_data), __cqe.user_data);	\
-		EXPECT_EQ((_res), __cqe.res);				\
-		EXPECT_EQ((__u32)(_flags), __cqe.flags);		\
+#define EXPECT_CQE(r, _user_data, _res, _flags)			\
+	do {							\
+		struct io_uring_cqe __cqe = {};			\
+		const __u64 __user_data = (_user_data);		\
+								\
+		EXPECT_TRUE(ring_pop(r, &__cqe)) {		\
+			TH_LOG("no CQE");			\
+		}						\
+		EXPECT_EQ(__user_data, __cqe.user_data);	\
+		EXPECT_EQ((_res), __cqe.res);			\
+		EXPECT_EQ((__u32)(_flags), __cqe.flags);	\
 	} while (0)
 
 /* One CQE of a level triggered poll that stays armed. */
