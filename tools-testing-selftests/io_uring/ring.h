@@ -25,6 +25,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define RING_ENTRIES	32
@@ -314,6 +315,14 @@ static inline int ring_harvest(struct ring *r)
 	return ring_enter(r, 0);
 }
 
+static inline long long now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
+}
+
 static inline struct __kernel_timespec ring_ms(unsigned int ms)
 {
 	return (struct __kernel_timespec) {
@@ -322,16 +331,28 @@ static inline struct __kernel_timespec ring_ms(unsigned int ms)
 	};
 }
 
+/*
+ * The kernel looks once more before it returns as time is over, and doesn't tell
+ * that it is if there's a CQE. What should have woken it up has got lost then.
+ */
+static inline int ring_in_time(long long start, unsigned int ms, int ret)
+{
+	return ms == RING_SOON_MS && now_ms() - start >= ms ? -ETIME : ret;
+}
+
 /* -ETIME if nothing is there after that time, 0 if there's anything */
 static inline int ring_wait_ms(struct ring *r, unsigned int min_complete,
 			       unsigned int ms)
 {
 	struct __kernel_timespec ts = ring_ms(ms);
 	struct io_uring_getevents_arg arg = { .ts = (uintptr_t)&ts };
+	long long start = now_ms();
+	int ret;
 
-	return sys_io_uring_enter(r->fd, 0, min_complete,
-				  IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
-				  &arg, sizeof(arg));
+	ret = sys_io_uring_enter(r->fd, 0, min_complete,
+				 IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
+				 &arg, sizeof(arg));
+	return ring_in_time(start, ms, ret);
 }
 
 /* Wait for something that has to come. */
@@ -354,13 +375,15 @@ static inline int ring_wait_reg(struct ring *r, unsigned int min_complete)
 static inline int ring_wait_cap(struct ring *r, unsigned int min_complete,
 				unsigned int ms, unsigned int cap)
 {
+	long long start = now_ms();
+
 	*r->reg_wait = (struct io_uring_reg_wait) {
 		.ts = ring_ms(ms),
 		.flags = IORING_REG_WAIT_TS |
 			 (cap ? IORING_REG_WAIT_LEVEL_MAX : 0),
 		.level_max = cap,
 	};
-	return ring_wait_reg(r, min_complete);
+	return ring_in_time(start, ms, ring_wait_reg(r, min_complete));
 }
 
 /* The cap of the ring. */

@@ -7,7 +7,6 @@
 #define IO_URING_SELFTEST_RING_FIXTURE_H
 
 #include <stdlib.h>
-#include <time.h>
 
 #include "ring.h"
 
@@ -97,14 +96,6 @@ static inline void drain(int fd)
 
 	if (read(fd, &c, 1) != 1)
 		abort();
-}
-
-static inline long long now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
 }
 
 #endif /* IO_URING_SELFTEST_RING_FIXTURE_H */
