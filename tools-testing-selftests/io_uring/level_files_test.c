@@ -579,6 +579,38 @@ TEST_F(files, signalfd)
 	EXPECT_END();
 }
 
+/*
+ * Its wait queue belongs to the signal handlers of whoever armed the poll, and
+ * goes away with that process.
+ */
+TEST(signalfd_of_other_process)
+{
+	const struct ring_opts opts = {};
+	struct ring r;
+	sigset_t set;
+	pid_t child;
+	int fd;
+
+	if (!ring_supported())
+		SKIP(return, "no IORING_FEAT_POLL_LEVEL");
+	ASSERT_EQ(0, ring_init(&r, &opts));
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	ASSERT_EQ(0, sigprocmask(SIG_BLOCK, &set, NULL));
+	fd = signalfd(-1, &set, 0);
+	ASSERT_LE(0, fd);
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child)
+		_exit(ring_arm(&r, fd, EPOLLIN, 1) != 1 || raise(SIGUSR1));
+	EXPECT_EQ(child, waitpid(child, NULL, 0));
+	EXPECT_EQ(0, ring_wait(&r, 1));
+	EXPECT_CQE(&r, 1, -ECANCELED, 0);
+	EXPECT_EQ(0, raise(SIGUSR1));
+	EXPECT_SILENT(&r);
+	ring_exit(&r);
+}
+
 TEST_F(files, inotify)
 {
 	char dir[] = "/tmp/level_files.XXXXXX";
