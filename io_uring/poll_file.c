@@ -170,10 +170,10 @@ void __io_uring_file_release(struct file *file)
 		/* else its owner is about to complete it, and waits for us */
 		claimed = io_poll_claim(req);
 		io_poll_file_unlink(req);
-		spin_unlock(lock);
-
+		/* with the lock held: nobody can complete it until that's done */
 		if (claimed)
 			io_poll_execute_claimed(req, 0);
+		spin_unlock(lock);
 		cond_resched();
 	} while (1);
 }

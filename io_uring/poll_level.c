@@ -100,7 +100,18 @@ static struct io_poll *io_level_poll(struct io_kiocb *req)
 static bool io_level_consumed(struct io_ring_ctx *ctx, unsigned int head,
 			      unsigned int tail)
 {
-	return tail - head - 1 >= ctx->cq_entries;
+	return tail - head - 1 >= READ_ONCE(ctx->cq_entries);
+}
+
+/* Is there a poll that was reported, and may be reported again? */
+static bool io_level_reported_pending(struct io_ring_ctx *ctx)
+{
+	if (!(READ_ONCE(ctx->level_state) & IO_LEVEL_REPORTED))
+		return false;
+
+	guard(rcu)();
+	return io_level_consumed(ctx, READ_ONCE(io_get_rings(ctx)->cq.head),
+				 READ_ONCE(ctx->level_next_tail));
 }
 
 /*
@@ -110,25 +121,15 @@ static bool io_level_consumed(struct io_ring_ctx *ctx, unsigned int head,
  */
 bool io_level_pending(struct io_ring_ctx *ctx)
 {
-	unsigned int state = READ_ONCE(ctx->level_state);
-
-	if ((state & IO_LEVEL_READY) || !llist_empty(&ctx->level_woken))
-		return true;
-	if (!(state & IO_LEVEL_REPORTED))
-		return false;
-
-	guard(rcu)();
-	return io_level_consumed(ctx, READ_ONCE(io_get_rings(ctx)->cq.head),
-				 READ_ONCE(ctx->level_next_tail));
+	return (READ_ONCE(ctx->level_state) & IO_LEVEL_READY) ||
+	       !llist_empty(&ctx->level_woken) ||
+	       io_level_reported_pending(ctx);
 }
 
-/*
- * Tell those who don't hold ->uring_lock what there is on the lists, and
- * those who only peek whether they have to enter the kernel for more CQEs.
- */
-static void io_level_publish(struct io_ring_ctx *ctx)
+/* Tell those who don't hold ->uring_lock what there is on the lists. */
+static void io_level_set_state(struct io_ring_ctx *ctx, bool ready)
 {
-	unsigned int state = 0;
+	unsigned int state = ready ? IO_LEVEL_READY : 0;
 	struct io_kiocb *req;
 
 	lockdep_assert_held(&ctx->uring_lock);
@@ -139,10 +140,17 @@ static void io_level_publish(struct io_ring_ctx *ctx)
 		WRITE_ONCE(ctx->level_next_tail, io_level_poll(req)->cq_tail);
 		state |= IO_LEVEL_REPORTED;
 	}
-	if (!list_empty(&ctx->level_ready))
-		state |= IO_LEVEL_READY;
 	if (state != ctx->level_state)
 		WRITE_ONCE(ctx->level_state, state);
+}
+
+/*
+ * The lists have changed: tell that, and tell those who only peek whether they
+ * have to enter the kernel for more CQEs.
+ */
+static void io_level_publish(struct io_ring_ctx *ctx)
+{
+	io_level_set_state(ctx, !list_empty(&ctx->level_ready));
 	io_level_update_taskrun(ctx);
 }
 
@@ -182,14 +190,15 @@ void io_level_wake(struct io_kiocb *req)
 	} while (!atomic_try_cmpxchg(&req->poll_refs, &v, new));
 
 	/*
-	 * If it was listed already, others have been told. A task that went to
-	 * sleep with its CQE in the ring, as it waits for more than one, has to
-	 * be told if that CQE was consumed by another task. Not so for those who
-	 * poll the ring, they don't sleep as long as there is a CQE.
+	 * If it was listed already, others have been told, and it counts once
+	 * for those who wait for several. A task that went to sleep with its CQE
+	 * in the ring has to be told if that was consumed by another task. Not so
+	 * for those who poll the ring, they don't sleep as long as there is a
+	 * CQE.
 	 */
 	if (!v)
 		io_level_push(req, IOU_F_TWQ_IN_WAKE | IOU_F_TWQ_LAZY_WAKE);
-	else if (io_level_pending(req->ctx))
+	else if (io_level_reported_pending(req->ctx))
 		io_level_wake_waiters(req->ctx, IOU_F_TWQ_IN_WAKE);
 }
 
@@ -420,7 +429,6 @@ static bool io_level_look(struct io_kiocb *req, unsigned int *posted)
 	__poll_t mask;
 	int v;
 
-	/* off the list first: it may be this very ring that is polled */
 	list_del_init(&req->level_entry);
 
 	v = atomic_read(&req->poll_refs);
@@ -471,6 +479,13 @@ bool io_level_harvest_locked(struct io_ring_ctx *ctx, unsigned int *left)
 
 	io_level_splice_woken(ctx);
 	io_level_splice_consumed(ctx);
+	/*
+	 * A poll of this very ring is not to see itself. Others may miss the rest
+	 * of ->level_ready meanwhile: if there's anything left in the end, that
+	 * is because of a CQE, or no room for one. Either makes the flush wake
+	 * them.
+	 */
+	io_level_set_state(ctx, false);
 
 	if (!list_empty(&ctx->level_ready)) {
 		last = list_last_entry(&ctx->level_ready, struct io_kiocb,
@@ -528,8 +543,12 @@ int io_level_reg_wait(const struct io_uring_reg_wait *w, unsigned int *max)
 void io_level_show_fdinfo(struct io_kiocb *req, struct seq_file *m)
 {
 	int v = atomic_read(&req->poll_refs);
+	const char *state = "idle";
 
-	seq_printf(m, ", level=%s, events=%x",
-		   v & IO_POLL_LISTED_FLAG ? "listed" : "idle",
+	if (v & IO_POLL_CANCEL_FLAG)
+		state = "cancelled";
+	else if (v & IO_POLL_LISTED_FLAG)
+		state = "listed";
+	seq_printf(m, ", level=%s, events=%x", state,
 		   mangle_poll(req->apoll_events));
 }

@@ -31,7 +31,7 @@ static inline bool io_poll_is_level(__poll_t events)
  */
 static inline unsigned int io_level_max(struct io_ring_ctx *ctx)
 {
-	return READ_ONCE(ctx->level_max) ?: ctx->cq_entries;
+	return READ_ONCE(ctx->level_max) ?: READ_ONCE(ctx->cq_entries);
 }
 
 #endif

@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -558,6 +559,22 @@ static inline int ring_arm(struct ring *r, int fd, uint32_t mask,
 		return -EBUSY;
 	prep_level(sqe, fd, mask, user_data);
 	return ring_submit(r);
+}
+
+/* A byte more or less in what is polled */
+
+static inline void feed(int fd)
+{
+	if (write(fd, "x", 1) != 1)
+		abort();
+}
+
+static inline void drain(int fd)
+{
+	char c;
+
+	if (read(fd, &c, 1) != 1)
+		abort();
 }
 
 /* Expectations, for those who include kselftest_harness.h */

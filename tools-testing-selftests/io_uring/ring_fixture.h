@@ -6,8 +6,6 @@
 #ifndef IO_URING_SELFTEST_RING_FIXTURE_H
 #define IO_URING_SELFTEST_RING_FIXTURE_H
 
-#include <stdlib.h>
-
 #include "ring.h"
 
 FIXTURE(ring)
@@ -82,20 +80,6 @@ FIXTURE_SETUP(ring)
 FIXTURE_TEARDOWN(ring)
 {
 	ring_exit(&self->ring);
-}
-
-static inline void feed(int fd)
-{
-	if (write(fd, "x", 1) != 1)
-		abort();
-}
-
-static inline void drain(int fd)
-{
-	char c;
-
-	if (read(fd, &c, 1) != 1)
-		abort();
 }
 
 #endif /* IO_URING_SELFTEST_RING_FIXTURE_H */
