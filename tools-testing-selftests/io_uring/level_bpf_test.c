@@ -4,7 +4,7 @@
  * its program then, in steps, and each step reports them like an
  * io_uring_enter() does.
  *
- * The program is eight instructions, and is attached without libbpf.
+ * The program is a dozen instructions, and is attached without libbpf.
  */
 #include <fcntl.h>
 #include <linux/bpf.h>
@@ -17,6 +17,7 @@
 
 #define OPS		"io_uring_bpf_ops"
 #define OPS_VALUE	"bpf_struct_ops_" OPS
+#define SUBMIT		"bpf_io_uring_submit_sqes"
 
 static int sys_bpf(int cmd, union bpf_attr *attr, unsigned int size)
 {
@@ -94,9 +95,9 @@ static size_t btf_type_size(const struct btf_type *t)
 	}
 }
 
-/* The id of a struct, 0 if there's none of that name */
-static int btf_struct(const struct btf *btf, const char *name,
-		      const struct btf_type **type)
+/* The id of what has that kind and name, 0 if there's none */
+static int btf_find(const struct btf *btf, unsigned int kind, const char *name,
+		    const struct btf_type **type)
 {
 	const char *p = btf->types;
 	int id;
@@ -104,7 +105,7 @@ static int btf_struct(const struct btf *btf, const char *name,
 	for (id = 1; p < btf->types_end; id++) {
 		const struct btf_type *t = (void *)p;
 
-		if (BTF_INFO_KIND(t->info) == BTF_KIND_STRUCT &&
+		if (BTF_INFO_KIND(t->info) == kind &&
 		    !strcmp(btf->strings + t->name_off, name)) {
 			*type = t;
 			return id;
@@ -135,27 +136,34 @@ static int btf_member(const struct btf *btf, const struct btf_type *t,
  * {
  *	if (lp->cq_wait_idx)
  *		return IOU_LOOP_STOP;
+ *	bpf_io_uring_submit_sqes(ctx, 1);
  *	lp->cq_wait_idx = 1;
  *	return IOU_LOOP_CONTINUE;
  * }
  *
- * Two steps for each io_uring_enter(). It waits in between if the ring hasn't
- * had any CQE yet.
+ * Two steps for each io_uring_enter(). It submits an SQE if there's any, and waits
+ * in between if the ring hasn't had any CQE yet.
  */
-static int load_program(int ops_id, int member)
+static int load_program(int ops_id, int member, int submit_id)
 {
 	const struct bpf_insn insns[] = {
-		{ .code = BPF_LDX | BPF_MEM | BPF_DW, .dst_reg = BPF_REG_1,
+		{ .code = BPF_LDX | BPF_MEM | BPF_DW, .dst_reg = BPF_REG_6,
 		  .src_reg = BPF_REG_1, .off = 8 },
 		{ .code = BPF_LDX | BPF_MEM | BPF_W, .dst_reg = BPF_REG_2,
-		  .src_reg = BPF_REG_1 },
+		  .src_reg = BPF_REG_6 },
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0,
 		  .imm = 1 },
 		{ .code = BPF_JMP | BPF_JNE | BPF_K, .dst_reg = BPF_REG_2,
-		  .off = 3 },
+		  .off = 6 },
+		{ .code = BPF_LDX | BPF_MEM | BPF_DW, .dst_reg = BPF_REG_1,
+		  .src_reg = BPF_REG_1 },
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_2,
 		  .imm = 1 },
-		{ .code = BPF_STX | BPF_MEM | BPF_W, .dst_reg = BPF_REG_1,
+		{ .code = BPF_JMP | BPF_CALL,
+		  .src_reg = BPF_PSEUDO_KFUNC_CALL, .imm = submit_id },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_2,
+		  .imm = 1 },
+		{ .code = BPF_STX | BPF_MEM | BPF_W, .dst_reg = BPF_REG_6,
 		  .src_reg = BPF_REG_2 },
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
 		{ .code = BPF_JMP | BPF_EXIT },
@@ -167,6 +175,7 @@ static int load_program(int ops_id, int member)
 		.license = (uintptr_t)"GPL",
 		.attach_btf_id = ops_id,
 		.expected_attach_type = member,
+		.prog_flags = BPF_F_SLEEPABLE,
 	};
 
 	return sys_bpf(BPF_PROG_LOAD, &attr, sizeof(attr));
@@ -187,7 +196,8 @@ static int attach_program(const struct btf *btf, const struct btf_type *ops,
 	__u64 prog = prog_fd;
 	int map_fd, ret;
 
-	attr.btf_vmlinux_value_type_id = btf_struct(btf, OPS_VALUE, &t);
+	attr.btf_vmlinux_value_type_id = btf_find(btf, BTF_KIND_STRUCT,
+						  OPS_VALUE, &t);
 	if (!attr.btf_vmlinux_value_type_id || t->size > sizeof(value) ||
 	    btf_member(btf, t, "data", &data) < 0 ||
 	    btf_member(btf, ops, "loop_step", &loop_step) < 0 ||
@@ -222,18 +232,20 @@ FIXTURE_SETUP(loop)
 		.flags = IORING_SETUP_SINGLE_ISSUER |
 			 IORING_SETUP_DEFER_TASKRUN,
 	};
-	const struct btf_type *ops;
+	const struct btf_type *ops, *submit;
 	unsigned int offset;
-	int i, id, prog_fd;
+	int i, id, submit_id, prog_fd;
 	struct btf btf;
 
 	if (!ring_supported())
 		SKIP(return, "no IORING_FEAT_POLL_LEVEL");
 	if (!btf_load(&btf))
 		SKIP(return, "no BTF");
-	id = btf_struct(&btf, OPS, &ops);
+	id = btf_find(&btf, BTF_KIND_STRUCT, OPS, &ops);
 	if (!id)
 		SKIP(return, "no CONFIG_IO_URING_BPF_OPS");
+	submit_id = btf_find(&btf, BTF_KIND_FUNC, SUBMIT, &submit);
+	ASSERT_NE(0, submit_id);
 
 	ASSERT_EQ(0, ring_init(&self->ring, &opts));
 	for (i = 0; i < 3; i++) {
@@ -241,7 +253,8 @@ FIXTURE_SETUP(loop)
 		ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[i][0], EPOLLIN,
 				      i));
 	}
-	prog_fd = load_program(id, btf_member(&btf, ops, "loop_step", &offset));
+	prog_fd = load_program(id, btf_member(&btf, ops, "loop_step", &offset),
+			       submit_id);
 	if (prog_fd == -EPERM)
 		SKIP(return, "not allowed to load programs");
 	ASSERT_LE(0, prog_fd);
@@ -305,6 +318,21 @@ TEST_F(loop, closed)
 
 	ASSERT_EQ(0, close(self->pipe[1][0]));
 	EXPECT_EQ(1, ring_harvest_count(r));
+	EXPECT_CQE(r, 1, -ECANCELED, 0);
+	EXPECT_SILENT(r);
+}
+
+/* By a step, which then waits for that */
+TEST_F(loop, closed_by_itself)
+{
+	struct ring *r = &self->ring;
+	struct io_uring_sqe *sqe = ring_sqe(r);
+
+	sqe->opcode = IORING_OP_CLOSE;
+	sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+	sqe->fd = self->pipe[1][0];
+	ring_store(r->sq_tail, r->sqe_tail);
+	EXPECT_EQ(0, ring_enter(r, 0));
 	EXPECT_CQE(r, 1, -ECANCELED, 0);
 	EXPECT_SILENT(r);
 }

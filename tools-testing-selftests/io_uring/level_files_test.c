@@ -238,7 +238,7 @@ static void fill(int fd)
 }
 
 /* Read until there's nothing left. */
-static void drain(int fd)
+static void empty(int fd)
 {
 	char buf[4096];
 
@@ -266,7 +266,7 @@ TEST_F(files, pipe)
 	EXPECT_AGREE();
 	fill(p[1]);
 	EXPECT_AGREE();
-	drain(p[0]);
+	empty(p[0]);
 	EXPECT_AGREE();
 	EXPECT_EQ(1, write(p[1], "x", 1));
 	EXPECT_EQ(0, close(p[1]));
@@ -310,7 +310,7 @@ TEST_F(files, fifo)
 	EXPECT_AGREE();
 	EXPECT_EQ(0, close(wr));
 	EXPECT_AGREE();
-	drain(rd);
+	empty(rd);
 	EXPECT_AGREE();
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", rd);
 	wr = open(path, O_WRONLY | O_NONBLOCK);
@@ -335,11 +335,11 @@ static void unix_pair(struct __test_metadata *_metadata, struct watches *w,
 	EXPECT_TRUE(agree(w));
 	EXPECT_EQ(1, write(sk[1], "x", 1));
 	EXPECT_TRUE(agree(w));
-	drain(sk[0]);
+	empty(sk[0]);
 	EXPECT_TRUE(agree(w));
 	fill(sk[1]);
 	EXPECT_TRUE(agree(w));
-	drain(sk[0]);
+	empty(sk[0]);
 	EXPECT_TRUE(agree(w));
 	EXPECT_EQ(0, shutdown(sk[1], SHUT_WR));
 	EXPECT_TRUE(agree(w));
@@ -415,12 +415,12 @@ TEST_F(files, tcp_half_close)
 	EXPECT_EQ(1, write(sk[1], "x", 1));
 	EXPECT_STATE(sk[0], POLLIN);
 	EXPECT_AGREE();
-	drain(sk[0]);
+	empty(sk[0]);
 	EXPECT_AGREE();
 	EXPECT_EQ(1, send(sk[1], "x", 1, MSG_OOB));
 	EXPECT_STATE(sk[0], POLLPRI);
 	EXPECT_AGREE();
-	drain(sk[0]);
+	empty(sk[0]);
 	EXPECT_AGREE();
 	EXPECT_EQ(0, shutdown(sk[1], SHUT_WR));
 	EXPECT_STATE(sk[0], POLLRDHUP);
@@ -447,7 +447,7 @@ TEST_F(files, tcp_full)
 	fill(sk[1]);
 	EXPECT_AGREE();
 	while (!(file_events(sk[1], POLLOUT, 0) & POLLOUT))
-		drain(sk[0]);
+		empty(sk[0]);
 	EXPECT_AGREE();
 	EXPECT_END();
 }
@@ -486,7 +486,7 @@ TEST_F(files, udp)
 	EXPECT_EQ(1, write(sk[1], "x", 1));
 	EXPECT_STATE(sk[0], POLLIN);
 	EXPECT_AGREE();
-	drain(sk[0]);
+	empty(sk[0]);
 	EXPECT_AGREE();
 	/* nobody's there any more: ICMP tells */
 	EXPECT_EQ(0, close(sk[0]));
@@ -511,11 +511,11 @@ TEST_F(files, eventfd)
 	EXPECT_AGREE();
 	EXPECT_EQ(0, eventfd_write(fd, 1));
 	EXPECT_AGREE();
-	drain(fd);
+	empty(fd);
 	EXPECT_AGREE();
 	EXPECT_EQ(0, eventfd_write(fd, ~0ULL - 1));
 	EXPECT_AGREE();
-	drain(fd);
+	empty(fd);
 	EXPECT_AGREE();
 	EXPECT_END();
 }
@@ -547,7 +547,7 @@ TEST_F(files, timerfd)
 	EXPECT_EQ(0, timerfd_settime(fd, 0, &once, NULL));
 	EXPECT_STATE(fd, POLLIN);
 	EXPECT_AGREE();
-	drain(fd);
+	empty(fd);
 	EXPECT_AGREE();
 	EXPECT_EQ(0, timerfd_settime(fd, 0, &once, NULL));
 	EXPECT_STATE(fd, POLLIN);
@@ -570,11 +570,11 @@ TEST_F(files, signalfd)
 	EXPECT_AGREE();
 	EXPECT_EQ(0, raise(SIGUSR1));
 	EXPECT_AGREE();
-	drain(fd);
+	empty(fd);
 	EXPECT_AGREE();
 	EXPECT_EQ(0, kill(getpid(), SIGUSR1));
 	EXPECT_AGREE();
-	drain(fd);
+	empty(fd);
 	EXPECT_AGREE();
 	EXPECT_END();
 }
@@ -624,7 +624,7 @@ TEST_F(files, inotify)
 	EXPECT_EQ(0, rmdir(dir));
 	EXPECT_STATE(fd, POLLIN);
 	EXPECT_AGREE();
-	drain(fd);
+	empty(fd);
 	EXPECT_AGREE();
 	EXPECT_END();
 }
@@ -666,8 +666,8 @@ TEST_F(files, pty)
 	EXPECT_STATE(slave, POLLIN);
 	EXPECT_STATE(master, POLLIN);	/* the echo */
 	EXPECT_AGREE();
-	drain(slave);
-	drain(master);
+	empty(slave);
+	empty(master);
 	EXPECT_AGREE();
 	EXPECT_EQ(1, write(slave, "x", 1));
 	EXPECT_STATE(master, POLLIN);
@@ -715,7 +715,7 @@ TEST_F(files, epoll)
 	EXPECT_AGREE();
 	EXPECT_EQ(1, epoll_wait(fd, &e, 1, 0));
 	EXPECT_AGREE();
-	drain(p[0]);
+	empty(p[0]);
 	EXPECT_AGREE();
 	EXPECT_END();
 }

@@ -288,6 +288,22 @@ TEST_F(ring, other_ring)
 }
 
 /* It's looked at while it looks at itself. That comes to an end. */
+/* Nothing but itself: a CQE of something else makes it ready, its own doesn't. */
+TEST_F(ring, only_itself)
+{
+	unsigned int i;
+
+	ASSERT_EQ(1, ring_arm(&self->ring, self->ring.fd, EPOLLIN, RING));
+	EXPECT_SILENT(&self->ring);
+	prep_nop(ring_sqe(&self->ring), PIPE);
+	ASSERT_EQ(1, ring_submit(&self->ring));
+	for (i = 0; i < 3; i++) {
+		ring_harvest(&self->ring);
+		EXPECT_TRUE(pop_all(&self->ring));
+	}
+	EXPECT_SILENT(&self->ring);
+}
+
 TEST_F(ring, itself)
 {
 	bool silent = false;
@@ -449,6 +465,53 @@ static int register_eventfd(struct ring *r, unsigned int op)
 	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 
 	return sys_io_uring_register(r->fd, op, &fd, 1) ? -1 : fd;
+}
+
+/*
+ * For what io-wq does: that a worker's write wakes a poll is as good as one of
+ * its own requests. The same goes for polls that aren't level triggered.
+ */
+TEST(eventfd_async_worker)
+{
+	const unsigned int kinds[] = { IORING_POLL_ADD_MULTI, POLL_LEVEL };
+	const struct ring_opts opts[] = {
+		{ .flags = IORING_SETUP_SINGLE_ISSUER |
+			   IORING_SETUP_DEFER_TASKRUN },
+		{},
+	};
+	struct io_uring_sqe *sqe;
+	struct ring r[2];
+	unsigned int i;
+	int fd, p[2];
+
+	if (!ring_supported())
+		SKIP(return, "no IORING_FEAT_POLL_LEVEL");
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		ASSERT_EQ(0, ring_init(&r[0], &opts[0]));
+		ASSERT_EQ(0, ring_init(&r[1], &opts[1]));
+		ASSERT_EQ(0, pipe(p));
+		fd = register_eventfd(&r[0], IORING_REGISTER_EVENTFD_ASYNC);
+		ASSERT_LE(0, fd);
+		prep_poll(ring_sqe(&r[0]), p[0], EPOLLIN, kinds[i], PIPE);
+		ASSERT_EQ(1, ring_submit(&r[0]));
+		feed(p[1]);
+		EXPECT_EQ(0, file_events(fd, POLLIN, 20));
+		EXPECT_EQ(1, ring_harvest_count(&r[0]));
+		EXPECT_LEVEL(&r[0], PIPE, EPOLLIN);
+		drain(p[0]);
+		EXPECT_SILENT(&r[0]);
+
+		sqe = ring_sqe(&r[1]);
+		sqe->opcode = IORING_OP_WRITE;
+		sqe->flags = IOSQE_ASYNC;
+		sqe->fd = p[1];
+		sqe->addr = (uintptr_t)"x";
+		sqe->len = 1;
+		ASSERT_EQ(1, ring_submit(&r[1]));
+		EXPECT_EQ(POLLIN, file_events(fd, POLLIN, RING_SOON_MS));
+		ring_exit(&r[0]);
+		ring_exit(&r[1]);
+	}
 }
 
 /* It's signalled when the file gets ready, there's no CQE yet. */
@@ -726,6 +789,55 @@ TEST_F(waiters, close)
 	}
 	for (i = 0; i < WAITERS; i++)
 		ASSERT_EQ(0, pthread_join(self->w.thread[i], NULL));
+}
+
+/*
+ * A stopped process has work to do for an edge triggered poll of its own, which
+ * the flag tells. It isn't for another one that gets level triggered polls to
+ * clear it.
+ */
+TEST(taskrun_of_another_task)
+{
+	const struct ring_opts opts = {
+		.flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+	};
+	int edge[2], level[2], status;
+	struct ring r;
+	pid_t pid;
+
+	if (!ring_supported())
+		SKIP(return, "no IORING_FEAT_POLL_LEVEL");
+	ASSERT_EQ(0, ring_init(&r, &opts));
+	ASSERT_EQ(0, pipe(edge));
+	ASSERT_EQ(0, pipe(level));
+	ASSERT_EQ(1, ring_arm(&r, level[0], EPOLLIN, PIPE));
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		prep_poll(ring_sqe(&r), edge[0], EPOLLIN, IORING_POLL_ADD_MULTI,
+			  RING);
+		if (ring_submit(&r) != 1 || raise(SIGSTOP))
+			_exit(1);
+		_exit(0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, WUNTRACED));
+	ASSERT_TRUE(WIFSTOPPED(status));
+	EXPECT_FALSE(ring_taskrun(&r));
+	feed(edge[1]);
+	EXPECT_TRUE(ring_taskrun(&r));
+
+	feed(level[1]);
+	EXPECT_EQ(1, ring_harvest_count(&r));
+	EXPECT_LEVEL(&r, PIPE, EPOLLIN);
+	drain(level[0]);
+	EXPECT_SILENT(&r);
+	EXPECT_TRUE(ring_taskrun(&r));
+
+	EXPECT_EQ(0, kill(pid, SIGCONT));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_TRUE(WIFEXITED(status) && !WEXITSTATUS(status));
+	ring_exit(&r);
 }
 
 TEST_HARNESS_MAIN

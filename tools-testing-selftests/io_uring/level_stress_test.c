@@ -691,6 +691,26 @@ TEST_F_TIMEOUT(stress, wake_other, TIMEOUT)
 	}
 }
 
+/* It gets ready as the time is over for which there have to be two. */
+TEST_F_TIMEOUT(stress, wake_min_wait, TIMEOUT)
+{
+	struct stress *s = &self->s;
+	int p[2];
+
+	begin(s, 0);
+	ASSERT_EQ(0, pipe2(p, O_CLOEXEC));
+	ASSERT_EQ(1, submit_poll(s, p[0], EPOLLIN, 0));
+	for (s->round = 0; s->round < s->count; s->round++) {
+		s->events[0] = 0;
+		start(s, 0, OP_WRITE, p[1]);
+		CHECK(!ring_wait_min(&s->ring, 2, 1 + pick(s, 500)));
+		collect(s);
+		CHECK(s->events[0] == 1 && !s->broken);
+		finish(s);
+		CHECK(byte_read(p[0]) && !ring_harvest_count(&s->ring));
+	}
+}
+
 TEST_F_TIMEOUT(stress, wake_update, TIMEOUT)
 {
 	struct stress *s = &self->s;

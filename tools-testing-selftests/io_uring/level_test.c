@@ -3,6 +3,7 @@
  * What a level triggered multishot poll reports, and when
  */
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "kselftest_harness.h"
@@ -174,21 +175,13 @@ TEST_F(ring, min_complete)
 /* That time over, what has come is enough. */
 TEST_F(ring, min_wait)
 {
-	struct __kernel_timespec ts = ring_ms(RING_SOON_MS);
-	struct io_uring_getevents_arg arg = {
-		.ts = (uintptr_t)&ts,
-		.min_wait_usec = 20000,
-	};
 	struct ring *r = &self->ring;
 	long long start = now_ms();
 
 	ASSERT_EQ(1, ring_arm(r, self->pipe[0], EPOLLIN, 1));
 	feed(self->pipe[1]);
-	EXPECT_EQ(0, sys_io_uring_enter(r->fd, 0, 2, IORING_ENTER_GETEVENTS |
-					IORING_ENTER_EXT_ARG, &arg,
-					sizeof(arg)));
+	EXPECT_EQ(0, ring_wait_min(r, 2, 20000));
 	EXPECT_LE(20, now_ms() - start);
-	EXPECT_GT(RING_SOON_MS, now_ms() - start);
 	EXPECT_EQ(1U, ring_cq_count(r));
 }
 
@@ -808,6 +801,65 @@ TEST(consumed_by_another_thread)
 		EXPECT_LEVEL(&r, 1, EPOLLIN);
 		ring_exit(&r);
 	}
+}
+
+struct writer {
+	pid_t waiter;
+	int fd[2];
+};
+
+/* The first one twice, then the other one, each as the waiter is asleep */
+static void *write_thrice(void *arg)
+{
+	struct writer *w = arg;
+	unsigned int i;
+
+	for (i = 0; i < 3; i++) {
+		wait_asleep(w->waiter);
+		feed(w->fd[i / 2]);
+	}
+	return NULL;
+}
+
+static long context_switches(void)
+{
+	struct rusage ru = {};
+
+	getrusage(RUSAGE_THREAD, &ru);
+	return ru.ru_nvcsw;
+}
+
+/*
+ * Whoever waits for two on a ring that counts what it's woken for sleeps until
+ * there are two, however often the first one is woken.
+ */
+TEST(counts_once)
+{
+	const struct ring_opts opts = {
+		.flags = IORING_SETUP_SINGLE_ISSUER |
+			 IORING_SETUP_DEFER_TASKRUN,
+	};
+	struct writer w = { .waiter = sys_gettid() };
+	pthread_t thread;
+	struct ring r;
+	long before;
+	int i, p[2];
+
+	if (!ring_supported())
+		SKIP(return, "no IORING_FEAT_POLL_LEVEL");
+	ASSERT_EQ(0, ring_init(&r, &opts));
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, pipe(p));
+		ASSERT_EQ(1, ring_arm(&r, p[0], EPOLLIN, i));
+		w.fd[i] = p[1];
+	}
+	ASSERT_EQ(0, pthread_create(&thread, NULL, write_thrice, &w));
+	before = context_switches();
+	EXPECT_EQ(0, ring_wait(&r, 2));
+	EXPECT_EQ(before + 1, context_switches());
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(2U, ring_cq_count(&r));
+	ring_exit(&r);
 }
 
 TEST_HARNESS_MAIN

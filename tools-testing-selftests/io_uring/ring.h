@@ -356,6 +356,24 @@ static inline int ring_wait_ms(struct ring *r, unsigned int min_complete,
 	return ring_in_time(start, ms, ret);
 }
 
+/* From that time on, a single one is enough. */
+static inline int ring_wait_min(struct ring *r, unsigned int min_complete,
+				unsigned int min_wait_usec)
+{
+	struct __kernel_timespec ts = ring_ms(RING_SOON_MS);
+	struct io_uring_getevents_arg arg = {
+		.ts = (uintptr_t)&ts,
+		.min_wait_usec = min_wait_usec,
+	};
+	long long start = now_ms();
+	int ret;
+
+	ret = sys_io_uring_enter(r->fd, 0, min_complete,
+				 IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
+				 &arg, sizeof(arg));
+	return ring_in_time(start, RING_SOON_MS, ret);
+}
+
 /* Wait for something that has to come. */
 static inline int ring_wait(struct ring *r, unsigned int min_complete)
 {
