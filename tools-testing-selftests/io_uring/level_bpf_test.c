@@ -181,6 +181,39 @@ static int load_program(int ops_id, int member, int submit_id)
 	return sys_bpf(BPF_PROG_LOAD, &attr, sizeof(attr));
 }
 
+/* Types of our own, which a map has to have. It uses none of them. */
+static int load_types(void)
+{
+	struct {
+		struct btf_header hdr;
+		struct btf_type type;
+		__u32 encoding;
+		char strings[8];
+	} types = {
+		.hdr = {
+			.magic = BTF_MAGIC,
+			.version = BTF_VERSION,
+			.hdr_len = sizeof(types.hdr),
+			.type_len = sizeof(types.type) + sizeof(types.encoding),
+			.str_off = sizeof(types.type) + sizeof(types.encoding),
+			.str_len = sizeof(types.strings),
+		},
+		.type = {
+			.name_off = 1,
+			.info = BTF_KIND_INT << 24,
+			.size = sizeof(int),
+		},
+		.encoding = BTF_INT_SIGNED << 24 | 8 * sizeof(int),
+		.strings = "\0int",
+	};
+	union bpf_attr attr = {
+		.btf = (uintptr_t)&types,
+		.btf_size = sizeof(types),
+	};
+
+	return sys_bpf(BPF_BTF_LOAD, &attr, sizeof(attr));
+}
+
 /* A map of a single element: the ops, which are in use once they are set. */
 static int attach_program(const struct btf *btf, const struct btf_type *ops,
 			  int prog_fd, int ring_fd)
@@ -204,6 +237,10 @@ static int attach_program(const struct btf *btf, const struct btf_type *ops,
 	    btf_member(btf, ops, "ring_fd", &fd) < 0)
 		return -ENOENT;
 	attr.value_size = t->size;
+	ret = load_types();
+	if (ret < 0)
+		return ret;
+	attr.btf_fd = ret;
 	map_fd = sys_bpf(BPF_MAP_CREATE, &attr, sizeof(attr));
 	if (map_fd < 0)
 		return map_fd;
