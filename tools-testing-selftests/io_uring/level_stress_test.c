@@ -118,15 +118,21 @@ static void *racer_thread(void *arg)
 	}
 }
 
-static void start(struct stress *s, int i, enum op op, int fd)
+static void start_late(struct stress *s, int i, enum op op, int fd,
+		       unsigned int max_delay)
 {
 	struct racer *r = &s->racer[i];
 
 	r->op = op;
 	r->fd = fd;
-	r->delay = pick(s, MAX_DELAY);
+	r->delay = pick(s, max_delay);
 	r->started = true;
 	sem_post(&r->start);
+}
+
+static void start(struct stress *s, int i, enum op op, int fd)
+{
+	start_late(s, i, op, fd, MAX_DELAY);
 }
 
 /* Somebody who writes, or who looks at the polls if anybody may. */
@@ -702,7 +708,7 @@ TEST_F_TIMEOUT(stress, wake_min_wait, TIMEOUT)
 	ASSERT_EQ(1, submit_poll(s, p[0], EPOLLIN, 0));
 	for (s->round = 0; s->round < s->count; s->round++) {
 		s->events[0] = 0;
-		start(s, 0, OP_WRITE, p[1]);
+		start_late(s, 0, OP_WRITE, p[1], 128 * MAX_DELAY);
 		CHECK(!ring_wait_min(&s->ring, 2, 1 + pick(s, 500)));
 		collect(s);
 		CHECK(s->events[0] == 1 && !s->broken);
