@@ -170,9 +170,13 @@ void __io_uring_file_release(struct file *file)
 		/* else its owner is about to complete it, and waits for us */
 		claimed = io_poll_claim(req);
 		io_poll_file_unlink(req);
-		/* with the lock held: nobody can complete it until that's done */
+		/*
+		 * With the lock held, which keeps us from being preempted: only
+		 * we can get it completed, and its owner may wait for that. As in
+		 * a wake up handler, so that pollers of the ring are told later.
+		 */
 		if (claimed)
-			io_poll_execute_claimed(req, 0);
+			io_poll_execute_claimed(req, IOU_F_TWQ_IN_WAKE);
 		spin_unlock(lock);
 		cond_resched();
 	} while (1);

@@ -193,8 +193,7 @@ void io_level_wake(struct io_kiocb *req)
 	 * If it was listed already, others have been told, and it counts once
 	 * for those who wait for several. A task that went to sleep with its CQE
 	 * in the ring has to be told if that was consumed by another task. Not so
-	 * for those who poll the ring, they don't sleep as long as there is a
-	 * CQE.
+	 * for those who poll the ring: it has been readable since.
 	 */
 	if (!v)
 		io_level_push(req, IOU_F_TWQ_IN_WAKE | IOU_F_TWQ_LAZY_WAKE);
