@@ -58,3 +58,7 @@ worktree() {
 	git -C "$BUILD/linux" worktree prune
 	git -C "$BUILD/linux" worktree add -q --detach "$BUILD/$1" base
 }
+
+# sources DIR COMMIT: what a kernel is built from, by content. The series change
+# nothing in tools/ but tests.
+sources() { git -C "$1" ls-tree "$2" | grep -vE '	(Documentation|MAINTAINERS|tools)$'; }
