@@ -341,26 +341,10 @@ static inline int ring_in_time(long long start, unsigned int ms, int ret)
 	return ms == RING_SOON_MS && now_ms() - start >= ms ? -ETIME : ret;
 }
 
-/* -ETIME if nothing is there after that time, 0 if there's anything */
-static inline int ring_wait_ms(struct ring *r, unsigned int min_complete,
-			       unsigned int ms)
+static inline int __ring_wait(struct ring *r, unsigned int min_complete,
+			      unsigned int ms, unsigned int min_wait_usec)
 {
 	struct __kernel_timespec ts = ring_ms(ms);
-	struct io_uring_getevents_arg arg = { .ts = (uintptr_t)&ts };
-	long long start = now_ms();
-	int ret;
-
-	ret = sys_io_uring_enter(r->fd, 0, min_complete,
-				 IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
-				 &arg, sizeof(arg));
-	return ring_in_time(start, ms, ret);
-}
-
-/* From that time on, a single one is enough. */
-static inline int ring_wait_min(struct ring *r, unsigned int min_complete,
-				unsigned int min_wait_usec)
-{
-	struct __kernel_timespec ts = ring_ms(RING_SOON_MS);
 	struct io_uring_getevents_arg arg = {
 		.ts = (uintptr_t)&ts,
 		.min_wait_usec = min_wait_usec,
@@ -371,7 +355,21 @@ static inline int ring_wait_min(struct ring *r, unsigned int min_complete,
 	ret = sys_io_uring_enter(r->fd, 0, min_complete,
 				 IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
 				 &arg, sizeof(arg));
-	return ring_in_time(start, RING_SOON_MS, ret);
+	return ring_in_time(start, ms, ret);
+}
+
+/* -ETIME if nothing is there after that time, 0 if there's anything */
+static inline int ring_wait_ms(struct ring *r, unsigned int min_complete,
+			       unsigned int ms)
+{
+	return __ring_wait(r, min_complete, ms, 0);
+}
+
+/* From that time on, a single one is enough. */
+static inline int ring_wait_min(struct ring *r, unsigned int min_complete,
+				unsigned int min_wait_usec)
+{
+	return __ring_wait(r, min_complete, RING_SOON_MS, min_wait_usec);
 }
 
 /* Wait for something that has to come. */
