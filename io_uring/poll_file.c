@@ -9,8 +9,9 @@
  * a pipe or a connection doesn't get to know about it, and the poll never ends.
  *
  * A poll that has REQ_F_POLL_CLOSE set trades its reference for a link on
- * ->f_uring_polls of the file once it is armed. When the last reference to the
- * file is put, __fput() ends the polls it finds there with -ECANCELED.
+ * ->f_uring_polls of the file once it is armed, ->file is NULL from then on. When
+ * the last reference to the file is put, __fput() ends the polls it finds there
+ * with -ECANCELED.
  *
  * LIFETIME
  *
@@ -132,7 +133,7 @@ void io_poll_file_attach(struct io_kiocb *req)
 }
 
 /* Unlink a poll, unless __fput() did that already. The caller is the owner. */
-void io_poll_file_detach(struct io_kiocb *req)
+void __io_poll_file_detach(struct io_kiocb *req)
 {
 	/* pairs with smp_store_release() in io_poll_file_unlink() */
 	struct file *file = smp_load_acquire(&req->poll_file);
@@ -145,6 +146,24 @@ void io_poll_file_detach(struct io_kiocb *req)
 	guard(spinlock)(io_poll_file_lock(file));
 	if (req->poll_file)
 		io_poll_file_unlink(req);
+}
+
+/*
+ * Make a poll that is going to be armed anew hold its file again. The caller is
+ * the owner. Returns false if __fput() is under way, the poll has to end then.
+ */
+bool io_poll_file_hold(struct io_kiocb *req)
+{
+	struct file *file;
+
+	if (req->file)
+		return true;
+	file = io_poll_file_get(req);
+	if (!file)
+		return false;
+	__io_poll_file_detach(req);
+	req->file = file;
+	return true;
 }
 
 /*
@@ -171,9 +190,10 @@ void __io_uring_file_release(struct file *file)
 		claimed = io_poll_claim(req);
 		io_poll_file_unlink(req);
 		/*
-		 * With the lock held, which keeps us from being preempted: only
-		 * we can get it completed, and its owner may wait for that. As in
-		 * a wake up handler, so that pollers of the ring are told later.
+		 * With the lock held, which keeps us from being preempted, unless
+		 * it's PREEMPT_RT: only we can get it completed, and its owner may
+		 * wait for that. As in a wake up handler, so that pollers of the
+		 * ring are told later.
 		 */
 		if (claimed)
 			io_poll_execute_claimed(req, IOU_F_TWQ_IN_WAKE);

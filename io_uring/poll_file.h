@@ -6,16 +6,41 @@
 #include <linux/io_uring_types.h>
 
 void io_poll_file_attach(struct io_kiocb *req);
-void io_poll_file_detach(struct io_kiocb *req);
+void __io_poll_file_detach(struct io_kiocb *req);
+bool io_poll_file_hold(struct io_kiocb *req);
 
 /*
- * Get a reference to the file of an armed poll. Fails if __fput() is under way,
- * don't wait for that. The caller holds ->uring_lock, so the poll stays, and
- * fput()s the file.
+ * Take a poll off the wait queues, and off its file if it's linked to that. The
+ * caller is the owner. Unless it holds its file, the poll hasn't got one any more.
+ */
+static inline void io_poll_file_detach(struct io_kiocb *req)
+{
+	if (req->file)
+		io_poll_remove_entries(req);
+	else
+		__io_poll_file_detach(req);
+}
+
+/*
+ * Get a reference to the file of a poll that is linked to it. Fails if __fput()
+ * is under way, don't wait for that. The caller holds ->uring_lock, so the poll
+ * stays, and fput()s the file.
  */
 static inline struct file *io_poll_file_get(struct io_kiocb *req)
 {
 	return get_file_active(&req->poll_file);
+}
+
+/* The same for a poll that may as well hold its file, it's to be unpinned then */
+static inline struct file *io_poll_file_pin(struct io_kiocb *req)
+{
+	return req->file ?: io_poll_file_get(req);
+}
+
+static inline void io_poll_file_unpin(struct io_kiocb *req, struct file *file)
+{
+	if (!req->file)
+		fput(file);
 }
 
 /*

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * An armed level triggered poll doesn't hold its file: whoever closes it for
- * the last time ends the poll, with one -ECANCELED that lacks F_MORE.
+ * IORING_POLL_CANCEL_ON_CLOSE: an armed poll doesn't hold its file, whoever closes
+ * that for the last time ends the poll, with one -ECANCELED that lacks F_MORE.
+ * A level triggered poll does so anyway.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -9,13 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "kselftest_harness.h"
 
 #include "files.h"
-#include "ring_fixture.h"
+#include "ring.h"
 
 /* user_data */
 #define POLL		1
@@ -23,6 +25,18 @@
 
 #define FIRST_FD	100	/* of many */
 #define BATCH		16	/* SQEs */
+
+/* sqe->len */
+#define ONESHOT		IORING_POLL_CANCEL_ON_CLOSE
+#define EDGE		(IORING_POLL_CANCEL_ON_CLOSE | IORING_POLL_ADD_MULTI)
+#define LEVEL		POLL_LEVEL
+
+static bool supported(unsigned int flags)
+{
+	return ring_has(flags & IORING_POLL_ADD_LEVEL ?
+			IORING_FEAT_POLL_LEVEL :
+			IORING_FEAT_POLL_CANCEL_ON_CLOSE);
+}
 
 static int sys_close_range(unsigned int first, unsigned int last)
 {
@@ -38,6 +52,55 @@ static int sys_close_range(unsigned int first, unsigned int last)
 		EXPECT_CQE(__r, user_data, -ECANCELED, 0);	\
 		EXPECT_SILENT(__r);				\
 	} while (0)
+
+/* An event. It ends a poll that is one-shot. */
+#define EXPECT_EVENT(r, flags, user_data, mask)			\
+	do {							\
+		struct ring *__r = (r);				\
+								\
+		EXPECT_EQ(0, ring_wait(__r, 1));		\
+		EXPECT_CQE(__r, user_data, mask,		\
+			   (flags) & IORING_POLL_ADD_MULTI ?	\
+				IORING_CQE_F_MORE : 0);		\
+	} while (0)
+
+/* After an event, the file has been closed and there was no rearm(). */
+#define EXPECT_CLOSED_OR_DONE(r, flags, user_data)		\
+	do {							\
+		if ((flags) & IORING_POLL_ADD_MULTI)		\
+			EXPECT_CLOSED(r, user_data);		\
+		else						\
+			EXPECT_SILENT(r);			\
+	} while (0)
+
+/* After an event, what an event loop does if the poll was one-shot: 1 if fine */
+static int rearm(struct ring *r, unsigned int flags, int fd, __u32 mask,
+		 __u64 user_data)
+{
+	if (flags & IORING_POLL_ADD_MULTI)
+		return 1;
+	return ring_arm_as(r, flags, fd, mask, user_data);
+}
+
+/*
+ * The file is ready, and closed. Both were told if it is an edge triggered poll
+ * and somebody looked in between, else there's just one CQE.
+ */
+static bool ends_once(struct ring *r, unsigned int flags, __u64 user_data,
+		      int mask)
+{
+	struct io_uring_cqe cqe;
+
+	do {
+		if (ring_wait(r, 1) || !ring_pop(r, &cqe) ||
+		    cqe.user_data != user_data)
+			return false;
+	} while (flags == EDGE && cqe.flags == IORING_CQE_F_MORE &&
+		 cqe.res == mask);
+
+	return !cqe.flags && !ring_harvest_count(r) &&
+	       (cqe.res == -ECANCELED || (flags == ONESHOT && cqe.res == mask));
+}
 
 /* Consume the last CQEs of the polls 1 to @n. Is it one for each? */
 static bool each_closed_once(struct ring *r, unsigned int n)
@@ -99,36 +162,79 @@ static void *closer_thread(void *arg)
 	return NULL;
 }
 
+FIXTURE(poll)
+{
+	struct ring ring;
+	int pipe[2];
+};
+
+FIXTURE_VARIANT(poll)
+{
+	unsigned int flags;
+	struct ring_opts ring;
+};
+
+#define POLL_VARIANT(name, _flags, ...)				\
+	FIXTURE_VARIANT_ADD(poll, name) {			\
+		.flags = (_flags), .ring = { __VA_ARGS__ },	\
+	};
+#define ONESHOT_VARIANT(name, ...)				\
+	POLL_VARIANT(oneshot_##name, ONESHOT, __VA_ARGS__)
+#define EDGE_VARIANT(name, ...)					\
+	POLL_VARIANT(edge_##name, EDGE, __VA_ARGS__)
+#define LEVEL_VARIANT(name, ...)				\
+	POLL_VARIANT(level_##name, LEVEL, __VA_ARGS__)
+RING_TASK_KINDS(ONESHOT_VARIANT)
+RING_TASK_KINDS(EDGE_VARIANT)
+RING_KINDS(LEVEL_VARIANT)
+
+FIXTURE_SETUP(poll)
+{
+	if (!supported(variant->flags))
+		SKIP(return, "not supported");
+	ASSERT_EQ(0, ring_init(&self->ring, &variant->ring));
+	ASSERT_EQ(0, pipe(self->pipe));
+}
+
+FIXTURE_TEARDOWN(poll)
+{
+	ring_exit(&self->ring);
+}
+
+/* Arm one of the kind that is tested. */
+#define ARM(r, fd, mask, user_data)					\
+	ASSERT_EQ(1, ring_arm_as(r, variant->flags, fd, mask, user_data))
+
 /*
  * Who closes it
  */
 
-TEST_F(ring, by_task)
+TEST_F(poll, by_task)
 {
-	ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], EPOLLIN, POLL));
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
 	EXPECT_EQ(0, close(self->pipe[0]));
 	EXPECT_CLOSED(&self->ring, POLL);
 }
 
-TEST_F(ring, by_dup2)
+TEST_F(poll, by_dup2)
 {
-	ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], EPOLLIN, POLL));
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
 	EXPECT_EQ(self->pipe[0], dup2(self->pipe[1], self->pipe[0]));
 	EXPECT_CLOSED(&self->ring, POLL);
 }
 
-TEST_F(ring, by_close_range)
+TEST_F(poll, by_close_range)
 {
-	ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], EPOLLIN, POLL));
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
 	EXPECT_EQ(0, sys_close_range(self->pipe[0], self->pipe[0]));
 	EXPECT_CLOSED(&self->ring, POLL);
 }
 
-TEST_F(ring, by_thread)
+TEST_F(poll, by_thread)
 {
 	struct closer c = { .fd = self->pipe[0] };
 
-	ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], EPOLLIN, POLL));
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
 	ASSERT_EQ(0, pthread_create(&c.thread, NULL, closer_thread, &c));
 	ASSERT_EQ(0, pthread_join(c.thread, NULL));
 	EXPECT_EQ(0, c.ret);
@@ -136,11 +242,11 @@ TEST_F(ring, by_thread)
 }
 
 /* Somebody waits for it in io_uring_enter() */
-TEST_F(ring, by_thread_while_waiting)
+TEST_F(poll, by_thread_while_waiting)
 {
 	struct closer c = { .fd = self->pipe[0], .waiter = gettid() };
 
-	ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], EPOLLIN, POLL));
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
 	ASSERT_EQ(0, pthread_create(&c.thread, NULL, closer_thread, &c));
 	EXPECT_EQ(0, ring_wait(&self->ring, 1));
 	EXPECT_CQE(&self->ring, POLL, -ECANCELED, 0);
@@ -149,20 +255,20 @@ TEST_F(ring, by_thread_while_waiting)
 	EXPECT_SILENT(&self->ring);
 }
 
-TEST_F(ring, by_op_close)
+TEST_F(poll, by_op_close)
 {
-	ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], EPOLLIN, POLL));
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
 	prep_close(ring_sqe(&self->ring), self->pipe[0]);
 	ASSERT_EQ(1, ring_submit(&self->ring));
 	EXPECT_TRUE(op_and_closed(&self->ring, &self->ring));
 }
 
 /* By a worker thread */
-TEST_F(ring, by_op_close_async)
+TEST_F(poll, by_op_close_async)
 {
 	struct io_uring_sqe *sqe;
 
-	ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], EPOLLIN, POLL));
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
 	sqe = ring_sqe(&self->ring);
 	prep_close(sqe, self->pipe[0]);
 	sqe->flags = IOSQE_ASYNC;
@@ -170,12 +276,12 @@ TEST_F(ring, by_op_close_async)
 	EXPECT_TRUE(op_and_closed(&self->ring, &self->ring));
 }
 
-TEST_F(ring, by_op_close_of_other_ring)
+TEST_F(poll, by_op_close_of_other_ring)
 {
 	struct ring other;
 
 	ASSERT_EQ(0, ring_init(&other, &variant->ring));
-	ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], EPOLLIN, POLL));
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
 	prep_close(ring_sqe(&other), self->pipe[0]);
 	ASSERT_EQ(1, ring_submit(&other));
 	EXPECT_TRUE(op_and_closed(&other, &self->ring));
@@ -186,85 +292,92 @@ TEST_F(ring, by_op_close_of_other_ring)
  * When it is closed: the above are idle, these aren't
  */
 
-TEST_F(ring, ready)
+TEST_F(poll, woken)
 {
-	ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], EPOLLIN, POLL));
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
 	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
 	EXPECT_EQ(0, close(self->pipe[0]));
-	EXPECT_CLOSED(&self->ring, POLL);
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, 0));
+	EXPECT_TRUE(ends_once(&self->ring, variant->flags, POLL, EPOLLIN));
 }
 
-TEST_F(ring, reported)
+/* A one-shot poll completes when it's armed, and doesn't get armed. */
+TEST_F(poll, ready_at_once)
 {
-	ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], EPOLLIN, POLL));
 	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
-	ASSERT_EQ(1, ring_harvest_count(&self->ring));
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
+	EXPECT_EVENT(&self->ring, variant->flags, POLL, EPOLLIN);
 	EXPECT_EQ(0, close(self->pipe[0]));
-	EXPECT_EQ(0, ring_wait(&self->ring, 2));
-	EXPECT_LEVEL(&self->ring, POLL, EPOLLIN);
-	EXPECT_CQE(&self->ring, POLL, -ECANCELED, 0);
-	EXPECT_SILENT(&self->ring);
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, 0));
+	EXPECT_CLOSED_OR_DONE(&self->ring, variant->flags, POLL);
 }
 
-TEST_F(ring, reported_and_consumed)
+TEST_F(poll, reported)
 {
-	ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], EPOLLIN, POLL));
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
 	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
-	ASSERT_EQ(1, ring_harvest_count(&self->ring));
-	EXPECT_LEVEL(&self->ring, POLL, EPOLLIN);
+	ASSERT_EQ(0, ring_wait(&self->ring, 1));
 	EXPECT_EQ(0, close(self->pipe[0]));
-	EXPECT_CLOSED(&self->ring, POLL);
+	EXPECT_EVENT(&self->ring, variant->flags, POLL, EPOLLIN);
+	EXPECT_CLOSED_OR_DONE(&self->ring, variant->flags, POLL);
 }
 
-TEST_F(ring, idle_again)
+TEST_F(poll, reported_and_consumed)
 {
-	char c;
-
-	ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], EPOLLIN, POLL));
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
 	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
-	ASSERT_EQ(1, ring_harvest_count(&self->ring));
-	EXPECT_LEVEL(&self->ring, POLL, EPOLLIN);
-	ASSERT_EQ(1, read(self->pipe[0], &c, 1));
+	EXPECT_EVENT(&self->ring, variant->flags, POLL, EPOLLIN);
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_CLOSED_OR_DONE(&self->ring, variant->flags, POLL);
+}
+
+TEST_F(poll, idle_again)
+{
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
+	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
+	EXPECT_EVENT(&self->ring, variant->flags, POLL, EPOLLIN);
+	drain(self->pipe[0]);
+	ASSERT_EQ(1, rearm(&self->ring, variant->flags, self->pipe[0], EPOLLIN,
+			   POLL));
 	EXPECT_SILENT(&self->ring);
 	EXPECT_EQ(0, close(self->pipe[0]));
 	EXPECT_CLOSED(&self->ring, POLL);
 }
 
 /* The other end first: that is an event, and no end. */
-TEST_F(ring, hung_up)
+TEST_F(poll, hung_up)
 {
-	ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], 0, POLL));
+	ARM(&self->ring, self->pipe[0], 0, POLL);
 	EXPECT_EQ(0, close(self->pipe[1]));
-	EXPECT_EQ(1, ring_harvest_count(&self->ring));
-	EXPECT_LEVEL(&self->ring, POLL, EPOLLHUP);
+	EXPECT_EVENT(&self->ring, variant->flags, POLL, EPOLLHUP);
 	EXPECT_EQ(0, close(self->pipe[0]));
-	EXPECT_CLOSED(&self->ring, POLL);
+	EXPECT_CLOSED_OR_DONE(&self->ring, variant->flags, POLL);
 }
 
 /*
  * Several of them
  */
 
-TEST_F(ring, several_polls)
+TEST_F(poll, several_polls)
 {
 	static const __u32 mask[] = { EPOLLIN, EPOLLOUT, EPOLLIN, 0 };
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(mask); i++)
-		ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], mask[i],
-				      i + 1));
+		ARM(&self->ring, self->pipe[0], mask[i],
+				      i + 1);
 	EXPECT_EQ(0, close(self->pipe[0]));
 	EXPECT_TRUE(each_closed_once(&self->ring, ARRAY_SIZE(mask)));
 }
 
 /* Only the rest when one of them is gone by then */
-TEST_F(ring, several_polls_one_removed)
+TEST_F(poll, several_polls_one_removed)
 {
 	struct io_uring_cqe cqe;
 	unsigned int i;
 
 	for (i = 1; i <= 3; i++)
-		ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], EPOLLIN, i));
+		ARM(&self->ring, self->pipe[0], EPOLLIN, i);
 	prep_poll_remove(ring_sqe(&self->ring), 3, OP);
 	ASSERT_EQ(1, ring_submit(&self->ring));
 	ASSERT_EQ(0, ring_wait(&self->ring, 2));
@@ -273,13 +386,13 @@ TEST_F(ring, several_polls_one_removed)
 	EXPECT_TRUE(each_closed_once(&self->ring, 2));
 }
 
-TEST_F(ring, several_rings)
+TEST_F(poll, several_rings)
 {
 	struct ring other;
 
 	ASSERT_EQ(0, ring_init(&other, &variant->ring));
-	ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], EPOLLIN, POLL));
-	ASSERT_EQ(1, ring_arm(&other, self->pipe[0], EPOLLIN, POLL));
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
+	ARM(&other, self->pipe[0], EPOLLIN, POLL);
 	EXPECT_EQ(0, close(self->pipe[0]));
 	EXPECT_CLOSED(&self->ring, POLL);
 	EXPECT_CLOSED(&other, POLL);
@@ -287,7 +400,7 @@ TEST_F(ring, several_rings)
 }
 
 /* All of them at once, and far more than fit into the CQ ring */
-TEST_F(ring, many_files)
+TEST_F(poll, many_files)
 {
 	const int n = 500;
 	int i, fd;
@@ -296,31 +409,30 @@ TEST_F(ring, many_files)
 		fd = eventfd(0, EFD_CLOEXEC);
 		ASSERT_EQ(FIRST_FD + i, dup3(fd, FIRST_FD + i, O_CLOEXEC));
 		close(fd);
-		ASSERT_EQ(1, ring_arm(&self->ring, FIRST_FD + i, EPOLLIN,
-				      i + 1));
+		ARM(&self->ring, FIRST_FD + i, EPOLLIN,
+				      i + 1);
 	}
 	EXPECT_EQ(0, sys_close_range(FIRST_FD, FIRST_FD + n - 1));
 	EXPECT_TRUE(each_closed_once(&self->ring, n));
 }
 
 /* The number belongs to another file, the polls of the old one don't. */
-TEST_F(ring, fd_reuse)
+TEST_F(poll, fd_reuse)
 {
 	int fd = self->pipe[0], new[2];
 	struct io_uring_sqe *sqe;
-	char c;
 
 	ASSERT_EQ(0, pipe(new));
-	ASSERT_EQ(1, ring_arm(&self->ring, fd, EPOLLIN, POLL));
+	ARM(&self->ring, fd, EPOLLIN, POLL);
 	EXPECT_EQ(0, close(fd));
 	ASSERT_EQ(fd, fcntl(new[0], F_DUPFD, fd));
-	ASSERT_EQ(1, ring_arm(&self->ring, fd, EPOLLIN, POLL + 1));
+	ARM(&self->ring, fd, EPOLLIN, POLL + 1);
 
 	EXPECT_CLOSED(&self->ring, POLL);
 	ASSERT_EQ(1, write(new[1], "x", 1));
-	EXPECT_EQ(1, ring_harvest_count(&self->ring));
-	EXPECT_LEVEL(&self->ring, POLL + 1, EPOLLIN);
-	ASSERT_EQ(1, read(fd, &c, 1));
+	EXPECT_EVENT(&self->ring, variant->flags, POLL + 1, EPOLLIN);
+	drain(fd);
+	ASSERT_EQ(1, rearm(&self->ring, variant->flags, fd, EPOLLIN, POLL + 1));
 	EXPECT_SILENT(&self->ring);
 
 	sqe = ring_sqe(&self->ring);
@@ -341,7 +453,7 @@ TEST_F(ring, fd_reuse)
 }
 
 /* A cancel by fd doesn't count a poll that has lost its file. */
-TEST_F(ring, cancel_by_reused_fd)
+TEST_F(poll, cancel_by_reused_fd)
 {
 	int fd = self->pipe[0], new[2];
 	struct io_uring_cqe cqe;
@@ -349,7 +461,7 @@ TEST_F(ring, cancel_by_reused_fd)
 	unsigned int i, ended = 0;
 
 	ASSERT_EQ(0, pipe(new));
-	ASSERT_EQ(1, ring_arm(&self->ring, fd, EPOLLIN, POLL));
+	ARM(&self->ring, fd, EPOLLIN, POLL);
 	EXPECT_EQ(0, close(fd));
 	ASSERT_EQ(fd, fcntl(new[0], F_DUPFD, fd));
 	sqe = ring_sqe(&self->ring);
@@ -375,19 +487,18 @@ TEST_F(ring, cancel_by_reused_fd)
  * Copies keep it armed
  */
 
-TEST_F(ring, dup)
+TEST_F(poll, dup)
 {
 	int copy = dup(self->pipe[0]);
-	char c;
 
 	ASSERT_LE(0, copy);
-	ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], EPOLLIN, POLL));
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
 	EXPECT_EQ(0, close(self->pipe[0]));
 	EXPECT_SILENT(&self->ring);
 	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
-	EXPECT_EQ(1, ring_harvest_count(&self->ring));
-	EXPECT_LEVEL(&self->ring, POLL, EPOLLIN);
-	ASSERT_EQ(1, read(copy, &c, 1));
+	EXPECT_EVENT(&self->ring, variant->flags, POLL, EPOLLIN);
+	drain(copy);
+	ASSERT_EQ(1, rearm(&self->ring, variant->flags, copy, EPOLLIN, POLL));
 	EXPECT_SILENT(&self->ring);
 	EXPECT_EQ(0, close(copy));
 	EXPECT_CLOSED(&self->ring, POLL);
@@ -411,11 +522,11 @@ static void *reader_thread(void *arg)
 }
 
 /* A system call that is under way has got the last reference. */
-TEST_F(ring, held_by_read)
+TEST_F(poll, held_by_read)
 {
 	struct reader reader = { .fd = self->pipe[0] };
 
-	ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], EPOLLIN, POLL));
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
 	ASSERT_EQ(0, pthread_create(&reader.thread, NULL, reader_thread,
 				    &reader));
 	while (!__atomic_load_n(&reader.tid, __ATOMIC_ACQUIRE))
@@ -426,11 +537,11 @@ TEST_F(ring, held_by_read)
 	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
 	ASSERT_EQ(0, pthread_join(reader.thread, NULL));
 	EXPECT_EQ(1, reader.ret);
-	EXPECT_CLOSED(&self->ring, POLL);
+	EXPECT_TRUE(ends_once(&self->ring, variant->flags, POLL, EPOLLIN));
 }
 
-/* A one-shot poll has got it, which ends in io_uring_enter(). */
-TEST_F(ring, held_by_request)
+/* A poll without the flag has got it, which ends in io_uring_enter(). */
+TEST_F(poll, held_by_request)
 {
 	const struct ring_opts opts = {
 		.flags = IORING_SETUP_SINGLE_ISSUER |
@@ -441,15 +552,14 @@ TEST_F(ring, held_by_request)
 	ASSERT_EQ(0, ring_init(&holder, &opts));
 	prep_poll(ring_sqe(&holder), self->pipe[0], EPOLLIN, 0, OP);
 	ASSERT_EQ(1, ring_submit(&holder));
-	ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], EPOLLIN, POLL));
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
 	EXPECT_EQ(0, close(self->pipe[0]));
 	EXPECT_SILENT(&self->ring);
 	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
-	EXPECT_EQ(1, ring_harvest_count(&self->ring));
-	EXPECT_LEVEL(&self->ring, POLL, EPOLLIN);
+	EXPECT_EVENT(&self->ring, variant->flags, POLL, EPOLLIN);
 	EXPECT_EQ(0, ring_wait(&holder, 1));
 	EXPECT_CQE(&holder, OP, EPOLLIN, 0);
-	EXPECT_CLOSED(&self->ring, POLL);
+	EXPECT_CLOSED_OR_DONE(&self->ring, variant->flags, POLL);
 	ring_exit(&holder);
 }
 
@@ -465,43 +575,78 @@ static int set_slot(struct ring *r, int fd)
 				     1);
 }
 
-/* Move it to the only slot, and poll it there. */
-static int arm_fixed(struct ring *r, int fd)
+static int poll_slot(struct ring *r, unsigned int flags, __u32 mask)
 {
-	struct io_uring_sqe *sqe;
+	struct io_uring_sqe *sqe = ring_sqe(r);
 
-	if (sys_io_uring_register(r->fd, IORING_REGISTER_FILES, &fd, 1) ||
-	    close(fd))
-		return -1;
-	sqe = ring_sqe(r);
-	prep_level(sqe, 0, EPOLLIN, POLL);
+	prep_poll(sqe, 0, mask, flags, POLL);
 	sqe->flags = IOSQE_FIXED_FILE;
 	return ring_submit(r);
 }
 
-TEST_F(ring, fixed_cleared)
+/* Move it to the only slot, and poll it there. */
+static int arm_fixed(struct ring *r, unsigned int flags, int fd)
 {
-	ASSERT_EQ(1, arm_fixed(&self->ring, self->pipe[0]));
+	if (sys_io_uring_register(r->fd, IORING_REGISTER_FILES, &fd, 1) ||
+	    close(fd))
+		return -1;
+	return poll_slot(r, flags, EPOLLIN);
+}
+
+TEST_F(poll, fixed_cleared)
+{
+	ASSERT_EQ(1, arm_fixed(&self->ring, variant->flags,
+			       self->pipe[0]));
 	EXPECT_SILENT(&self->ring);
 	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
-	EXPECT_EQ(1, ring_harvest_count(&self->ring));
-	EXPECT_LEVEL(&self->ring, POLL, EPOLLIN);
+	EXPECT_EVENT(&self->ring, variant->flags, POLL, EPOLLIN);
 	EXPECT_EQ(1, set_slot(&self->ring, -1));
-	EXPECT_CLOSED(&self->ring, POLL);
+	EXPECT_CLOSED_OR_DONE(&self->ring, variant->flags, POLL);
 	EXPECT_TRUE(file_events(self->pipe[1], 0, 0) & POLLERR);
 }
 
-TEST_F(ring, fixed_replaced)
+TEST_F(poll, fixed_idle_again)
 {
-	ASSERT_EQ(1, arm_fixed(&self->ring, self->pipe[0]));
+	int copy = dup(self->pipe[0]);
+
+	ASSERT_EQ(1, arm_fixed(&self->ring, variant->flags, self->pipe[0]));
+	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
+	EXPECT_EVENT(&self->ring, variant->flags, POLL, EPOLLIN);
+	drain(copy);
+	EXPECT_EQ(0, close(copy));
+	if (!(variant->flags & IORING_POLL_ADD_MULTI))
+		ASSERT_EQ(1, poll_slot(&self->ring, variant->flags,
+				       EPOLLIN));
+	EXPECT_SILENT(&self->ring);
+	EXPECT_EQ(1, set_slot(&self->ring, -1));
+	EXPECT_CLOSED(&self->ring, POLL);
+}
+
+/* A one-shot poll of a ready file leaves the slot alone. */
+TEST_F(poll, fixed_ready_at_once)
+{
+	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
+	ASSERT_EQ(1, arm_fixed(&self->ring, variant->flags, self->pipe[0]));
+	EXPECT_EVENT(&self->ring, variant->flags, POLL, EPOLLIN);
+	EXPECT_EQ(0, file_events(self->pipe[1], 0, 0));
+	EXPECT_EQ(1, set_slot(&self->ring, -1));
+	EXPECT_CLOSED_OR_DONE(&self->ring, variant->flags, POLL);
+	EXPECT_TRUE(file_events(self->pipe[1], 0, 0) & POLLERR);
+}
+
+TEST_F(poll, fixed_replaced)
+{
+	ASSERT_EQ(1, arm_fixed(&self->ring, variant->flags,
+			       self->pipe[0]));
 	EXPECT_EQ(1, set_slot(&self->ring, self->pipe[1]));
 	EXPECT_CLOSED(&self->ring, POLL);
 	EXPECT_TRUE(file_events(self->pipe[1], 0, 0) & POLLERR);
 }
 
-TEST_F(ring, fixed_unregistered)
+TEST_F(poll, fixed_unregistered)
 {
-	ASSERT_EQ(1, arm_fixed(&self->ring, self->pipe[0]));
+	ASSERT_EQ(1, arm_fixed(&self->ring, variant->flags,
+			       self->pipe[0]));
 	EXPECT_SILENT(&self->ring);
 	EXPECT_EQ(0, sys_io_uring_register(self->ring.fd,
 					   IORING_UNREGISTER_FILES, NULL, 0));
@@ -509,11 +654,12 @@ TEST_F(ring, fixed_unregistered)
 	EXPECT_TRUE(file_events(self->pipe[1], 0, 0) & POLLERR);
 }
 
-TEST_F(ring, fixed_by_op_close)
+TEST_F(poll, fixed_by_op_close)
 {
 	struct io_uring_sqe *sqe;
 
-	ASSERT_EQ(1, arm_fixed(&self->ring, self->pipe[0]));
+	ASSERT_EQ(1, arm_fixed(&self->ring, variant->flags,
+			       self->pipe[0]));
 	sqe = ring_sqe(&self->ring);
 	prep_close(sqe, 0);
 	sqe->file_index = 1;
@@ -522,13 +668,14 @@ TEST_F(ring, fixed_by_op_close)
 }
 
 /* The fd and the slot are copies of each other. */
-TEST_F(ring, fixed_and_fd)
+TEST_F(poll, fixed_and_fd)
 {
 	int copy = dup(self->pipe[0]);
 
 	ASSERT_LE(0, copy);
-	ASSERT_EQ(1, arm_fixed(&self->ring, self->pipe[0]));
-	ASSERT_EQ(1, ring_arm(&self->ring, copy, EPOLLIN, POLL + 1));
+	ASSERT_EQ(1, arm_fixed(&self->ring, variant->flags,
+			       self->pipe[0]));
+	ARM(&self->ring, copy, EPOLLIN, POLL + 1);
 	EXPECT_EQ(1, set_slot(&self->ring, -1));
 	EXPECT_SILENT(&self->ring);
 	EXPECT_EQ(0, close(copy));
@@ -539,10 +686,10 @@ TEST_F(ring, fixed_and_fd)
  * A ring that never enters the kernel doesn't keep the other end waiting
  */
 
-TEST_F(ring, peer_of_pipe_reader)
+TEST_F(poll, peer_of_pipe_reader)
 {
 	signal(SIGPIPE, SIG_IGN);
-	ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], EPOLLIN, POLL));
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
 	EXPECT_EQ(0, file_events(self->pipe[1], 0, 0));
 	EXPECT_EQ(0, close(self->pipe[0]));
 	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, 0));
@@ -551,11 +698,11 @@ TEST_F(ring, peer_of_pipe_reader)
 	EXPECT_CLOSED(&self->ring, POLL);
 }
 
-TEST_F(ring, peer_of_pipe_writer)
+TEST_F(poll, peer_of_pipe_writer)
 {
 	char c;
 
-	ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[1], EPOLLOUT, POLL));
+	ARM(&self->ring, self->pipe[1], 0, POLL);
 	EXPECT_EQ(0, file_events(self->pipe[0], POLLIN, 0));
 	EXPECT_EQ(0, close(self->pipe[1]));
 	EXPECT_EQ(POLLHUP, file_events(self->pipe[0], POLLIN, 0));
@@ -563,13 +710,13 @@ TEST_F(ring, peer_of_pipe_writer)
 	EXPECT_CLOSED(&self->ring, POLL);
 }
 
-TEST_F(ring, peer_of_socketpair)
+TEST_F(poll, peer_of_socketpair)
 {
 	int sk[2];
 	char c;
 
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sk));
-	ASSERT_EQ(1, ring_arm(&self->ring, sk[0], EPOLLIN, POLL));
+	ARM(&self->ring, sk[0], EPOLLIN, POLL);
 	EXPECT_EQ(0, file_events(sk[1], POLLIN, 0));
 	EXPECT_EQ(0, close(sk[0]));
 	EXPECT_EQ(POLLIN | POLLHUP, file_events(sk[1], POLLIN, 0));
@@ -577,13 +724,13 @@ TEST_F(ring, peer_of_socketpair)
 	EXPECT_CLOSED(&self->ring, POLL);
 }
 
-TEST_F(ring, peer_of_tcp)
+TEST_F(poll, peer_of_tcp)
 {
 	int sk[2];
 	char c;
 
 	ASSERT_EQ(0, tcp_pair(sk));
-	ASSERT_EQ(1, ring_arm(&self->ring, sk[0], EPOLLIN, POLL));
+	ARM(&self->ring, sk[0], EPOLLIN, POLL);
 	EXPECT_EQ(0, file_events(sk[1], POLLIN, 0));
 	EXPECT_EQ(0, close(sk[0]));
 	EXPECT_EQ(POLLIN, file_events(sk[1], POLLIN, RING_SOON_MS));
@@ -592,16 +739,593 @@ TEST_F(ring, peer_of_tcp)
 }
 
 /*
+ * Requests that depend on it
+ */
+
+/* The request fails, and so does the rest of the chain. */
+TEST_F(poll, linked)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&self->ring);
+
+	prep_poll(sqe, self->pipe[0], EPOLLIN, variant->flags, POLL);
+	sqe->flags = IOSQE_IO_LINK;
+	prep_nop(ring_sqe(&self->ring), OP);
+	ASSERT_EQ(2, ring_submit(&self->ring));
+	EXPECT_SILENT(&self->ring);
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_EQ(0, ring_wait(&self->ring, 2));
+	EXPECT_CQE(&self->ring, POLL, -ECANCELED, 0);
+	EXPECT_CQE(&self->ring, OP, -ECANCELED, 0);
+	EXPECT_SILENT(&self->ring);
+}
+
+TEST_F(poll, hard_linked)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&self->ring);
+
+	prep_poll(sqe, self->pipe[0], EPOLLIN, variant->flags, POLL);
+	sqe->flags = IOSQE_IO_HARDLINK;
+	prep_nop(ring_sqe(&self->ring), OP);
+	ASSERT_EQ(2, ring_submit(&self->ring));
+	EXPECT_SILENT(&self->ring);
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_EQ(0, ring_wait(&self->ring, 2));
+	EXPECT_CQE(&self->ring, POLL, -ECANCELED, 0);
+	EXPECT_CQE(&self->ring, OP, 0, 0);
+	EXPECT_SILENT(&self->ring);
+}
+
+/* It's the second one of a chain, and the file is that of its time. */
+TEST_F(poll, behind_others)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&self->ring);
+
+	prep_nop(sqe, OP);
+	sqe->flags = IOSQE_IO_LINK;
+	prep_poll(ring_sqe(&self->ring), self->pipe[0], EPOLLIN,
+		  variant->flags, POLL);
+	ASSERT_EQ(2, ring_submit(&self->ring));
+	EXPECT_EQ(0, ring_wait(&self->ring, 1));
+	EXPECT_CQE(&self->ring, OP, 0, 0);
+	EXPECT_SILENT(&self->ring);
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, 0));
+	EXPECT_CLOSED(&self->ring, POLL);
+}
+
+/* The two CQEs, in any order */
+static bool poll_and_timeout(struct ring *r, int timeout_res)
+{
+	struct io_uring_cqe cqe;
+	bool poll = false, timeout = false;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		if (ring_wait(r, 1) || !ring_pop(r, &cqe) || cqe.flags)
+			return false;
+		poll |= cqe.user_data == POLL && cqe.res == -ECANCELED;
+		timeout |= cqe.user_data == OP && cqe.res == timeout_res;
+	}
+	return poll && timeout && !ring_harvest_count(r);
+}
+
+static int arm_with_timeout(struct ring *r, unsigned int flags, int fd,
+			    struct __kernel_timespec *ts)
+{
+	struct io_uring_sqe *sqe = ring_sqe(r);
+
+	prep_poll(sqe, fd, EPOLLIN, flags, POLL);
+	sqe->flags = IOSQE_IO_LINK;
+	sqe = ring_sqe(r);
+	sqe->opcode = IORING_OP_LINK_TIMEOUT;
+	sqe->fd = -1;
+	sqe->addr = (uintptr_t)ts;
+	sqe->len = 1;
+	sqe->user_data = OP;
+	return ring_submit(r);
+}
+
+TEST_F(poll, linked_timeout)
+{
+	struct __kernel_timespec ts = ring_ms(RING_SOON_MS);
+
+	ASSERT_EQ(2, arm_with_timeout(&self->ring, variant->flags,
+				      self->pipe[0], &ts));
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, 0));
+	EXPECT_TRUE(poll_and_timeout(&self->ring, -ECANCELED));
+}
+
+TEST_F(poll, linked_timeout_first)
+{
+	struct __kernel_timespec ts = ring_ms(1);
+
+	ASSERT_EQ(2, arm_with_timeout(&self->ring, variant->flags,
+				      self->pipe[0], &ts));
+	EXPECT_TRUE(poll_and_timeout(&self->ring, -ETIME));
+	EXPECT_EQ(0, file_events(self->pipe[1], 0, 0));
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, 0));
+	EXPECT_SILENT(&self->ring);
+}
+
+/* What waits for all others waits for the close. */
+TEST_F(poll, drain_behind_it)
+{
+	struct io_uring_sqe *sqe;
+
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
+	sqe = ring_sqe(&self->ring);
+	prep_nop(sqe, OP);
+	sqe->flags = IOSQE_IO_DRAIN;
+	ASSERT_EQ(1, ring_submit(&self->ring));
+	EXPECT_SILENT(&self->ring);
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_EQ(0, ring_wait(&self->ring, 2));
+	EXPECT_CQE(&self->ring, POLL, -ECANCELED, 0);
+	EXPECT_CQE(&self->ring, OP, 0, 0);
+	EXPECT_SILENT(&self->ring);
+}
+
+TEST_F(poll, drain_behind_others)
+{
+	struct io_uring_sqe *sqe;
+	int other[2];
+
+	ASSERT_EQ(0, pipe(other));
+	prep_poll(ring_sqe(&self->ring), other[0], EPOLLIN, 0, OP);
+	sqe = ring_sqe(&self->ring);
+	prep_poll(sqe, self->pipe[0], EPOLLIN, variant->flags, POLL);
+	sqe->flags = IOSQE_IO_DRAIN;
+	ASSERT_EQ(2, ring_submit(&self->ring));
+	EXPECT_SILENT(&self->ring);
+	ASSERT_EQ(1, write(other[1], "x", 1));
+	EXPECT_EQ(0, ring_wait(&self->ring, 1));
+	EXPECT_CQE(&self->ring, OP, EPOLLIN, 0);
+	EXPECT_SILENT(&self->ring);
+	/* it takes a worker thread, as if it were async */
+	ASSERT_TRUE(ring_wait_armed(&self->ring));
+	EXPECT_SILENT(&self->ring);
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, RING_SOON_MS));
+	EXPECT_CLOSED(&self->ring, POLL);
+}
+
+/* A worker thread arms it. */
+TEST_F(poll, async)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&self->ring);
+
+	prep_poll(sqe, self->pipe[0], EPOLLIN, variant->flags, POLL);
+	sqe->flags = IOSQE_ASYNC;
+	ASSERT_EQ(1, ring_submit(&self->ring));
+	ASSERT_TRUE(ring_wait_armed(&self->ring));
+	EXPECT_SILENT(&self->ring);
+	EXPECT_EQ(0, close(self->pipe[0]));
+	/* the worker may be about to put its reference */
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, RING_SOON_MS));
+	EXPECT_CLOSED(&self->ring, POLL);
+}
+
+TEST_F(poll, async_ready)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&self->ring);
+
+	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
+	prep_poll(sqe, self->pipe[0], EPOLLIN, variant->flags, POLL);
+	sqe->flags = IOSQE_ASYNC;
+	ASSERT_EQ(1, ring_submit(&self->ring));
+	EXPECT_EVENT(&self->ring, variant->flags, POLL, EPOLLIN);
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, RING_SOON_MS));
+	EXPECT_CLOSED_OR_DONE(&self->ring, variant->flags, POLL);
+}
+
+/*
+ * Requests that change or end it
+ */
+
+static int update(struct ring *r, unsigned int flags, __u32 mask,
+		  __u64 user_data)
+{
+	struct io_uring_sqe *sqe = ring_sqe(r);
+
+	prep_poll_remove(sqe, POLL, OP);
+	sqe->len = flags;
+	sqe->poll32_events = ring_poll_mask(mask);
+	sqe->off = user_data;
+	return ring_submit(r);
+}
+
+/* It's armed anew, and lets go of the file again. */
+TEST_F(poll, mask_updated)
+{
+	ARM(&self->ring, self->pipe[0], EPOLLPRI, POLL);
+	ASSERT_EQ(1, update(&self->ring, IORING_POLL_UPDATE_EVENTS, EPOLLIN,
+			    0));
+	EXPECT_EQ(0, ring_wait(&self->ring, 1));
+	EXPECT_CQE(&self->ring, OP, 0, 0);
+	EXPECT_SILENT(&self->ring);
+	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
+	EXPECT_EVENT(&self->ring, variant->flags, POLL, EPOLLIN);
+	drain(self->pipe[0]);
+	ASSERT_EQ(1, rearm(&self->ring, variant->flags, self->pipe[0],
+			   EPOLLPRI, POLL));
+	ASSERT_EQ(1, update(&self->ring, IORING_POLL_UPDATE_EVENTS, EPOLLPRI,
+			    0));
+	EXPECT_EQ(0, ring_wait(&self->ring, 1));
+	EXPECT_CQE(&self->ring, OP, 0, 0);
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, 0));
+	EXPECT_CLOSED(&self->ring, POLL);
+}
+
+/* To one that the file is ready for */
+TEST_F(poll, mask_updated_to_ready)
+{
+	struct io_uring_cqe cqe;
+	unsigned int i;
+
+	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
+	ARM(&self->ring, self->pipe[0], EPOLLPRI, POLL);
+	ASSERT_EQ(1, update(&self->ring, IORING_POLL_UPDATE_EVENTS, EPOLLIN,
+			    0));
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, ring_wait(&self->ring, 1));
+		ASSERT_TRUE(ring_pop(&self->ring, &cqe));
+		EXPECT_EQ(cqe.user_data == OP ? 0 : EPOLLIN, cqe.res);
+	}
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, 0));
+	EXPECT_CLOSED_OR_DONE(&self->ring, variant->flags, POLL);
+}
+
+TEST_F(poll, user_data_updated)
+{
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
+	ASSERT_EQ(1, update(&self->ring, IORING_POLL_UPDATE_USER_DATA, 0,
+			    POLL + 1));
+	EXPECT_EQ(0, ring_wait(&self->ring, 1));
+	EXPECT_CQE(&self->ring, OP, 0, 0);
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, 0));
+	EXPECT_CLOSED(&self->ring, POLL + 1);
+}
+
+/* By a worker thread: what was canceled there before has nothing to do with it. */
+TEST_F(poll, mask_updated_by_worker)
+{
+	struct io_uring_cqe cqe;
+	struct io_uring_sqe *sqe;
+	int i;
+
+	for (i = 0; i < BATCH; i++) {
+		sqe = ring_sqe(&self->ring);
+		sqe->opcode = IORING_OP_READ;
+		sqe->fd = -1;
+		sqe->flags = IOSQE_ASYNC;
+	}
+	ASSERT_EQ(BATCH, ring_submit(&self->ring));
+	for (i = 0; i < BATCH; i++) {
+		ASSERT_EQ(0, ring_wait(&self->ring, 1));
+		ASSERT_TRUE(ring_pop(&self->ring, &cqe));
+		EXPECT_EQ(-EBADF, cqe.res);
+	}
+	EXPECT_SILENT(&self->ring);
+
+	ARM(&self->ring, self->pipe[0], EPOLLPRI, POLL);
+	sqe = ring_sqe(&self->ring);
+	prep_poll_remove(sqe, POLL, OP);
+	sqe->len = IORING_POLL_UPDATE_EVENTS;
+	sqe->poll32_events = ring_poll_mask(EPOLLIN);
+	sqe->flags = IOSQE_ASYNC;
+	ASSERT_EQ(1, ring_submit(&self->ring));
+	EXPECT_EQ(0, ring_wait(&self->ring, 1));
+	EXPECT_CQE(&self->ring, OP, 0, 0);
+	EXPECT_SILENT(&self->ring);
+	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
+	EXPECT_EVENT(&self->ring, variant->flags, POLL, EPOLLIN);
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, RING_SOON_MS));
+	EXPECT_CLOSED_OR_DONE(&self->ring, variant->flags, POLL);
+}
+
+/* The slot still holds it, and nothing but the slot. */
+TEST_F(poll, fixed_updated)
+{
+	ASSERT_EQ(1, arm_fixed(&self->ring, variant->flags, self->pipe[0]));
+	ASSERT_EQ(1, update(&self->ring, IORING_POLL_UPDATE_EVENTS, EPOLLPRI,
+			    0));
+	EXPECT_EQ(0, ring_wait(&self->ring, 1));
+	EXPECT_CQE(&self->ring, OP, 0, 0);
+	EXPECT_SILENT(&self->ring);
+	EXPECT_EQ(0, file_events(self->pipe[1], 0, 0));
+	EXPECT_EQ(1, set_slot(&self->ring, -1));
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, 0));
+	EXPECT_CLOSED(&self->ring, POLL);
+}
+
+/* It completes for one reason, and the other one finds it gone. */
+static bool op_finds_it_gone(struct ring *r)
+{
+	bool poll = false, op = false;
+	struct io_uring_cqe cqe;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		if (ring_wait(r, 1) || !ring_pop(r, &cqe) || cqe.flags)
+			return false;
+		poll |= cqe.user_data == POLL && cqe.res == -ECANCELED;
+		op |= cqe.user_data == OP &&
+		      (cqe.res == -ENOENT || cqe.res == -EALREADY);
+	}
+	return poll && op && !ring_harvest_count(r);
+}
+
+TEST_F(poll, updated_when_closed)
+{
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
+	EXPECT_EQ(0, close(self->pipe[0]));
+	ASSERT_EQ(1, update(&self->ring, IORING_POLL_UPDATE_EVENTS, EPOLLPRI,
+			    0));
+	EXPECT_TRUE(op_finds_it_gone(&self->ring));
+}
+
+TEST_F(poll, removed_when_closed)
+{
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
+	EXPECT_EQ(0, close(self->pipe[0]));
+	prep_poll_remove(ring_sqe(&self->ring), POLL, OP);
+	ASSERT_EQ(1, ring_submit(&self->ring));
+	EXPECT_TRUE(op_finds_it_gone(&self->ring));
+}
+
+/* Neither keeps the file. */
+TEST_F(poll, removed)
+{
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
+	prep_poll_remove(ring_sqe(&self->ring), POLL, OP);
+	ASSERT_EQ(1, ring_submit(&self->ring));
+	EXPECT_EQ(0, ring_wait(&self->ring, 2));
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, 0));
+	EXPECT_EQ(2U, ring_cq_count(&self->ring));
+}
+
+TEST_F(poll, canceled_by_fd)
+{
+	struct io_uring_sqe *sqe;
+
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
+	sqe = ring_sqe(&self->ring);
+	prep_cancel(sqe, 0, IORING_ASYNC_CANCEL_FD, OP);
+	sqe->fd = self->pipe[0];
+	ASSERT_EQ(1, ring_submit(&self->ring));
+	EXPECT_EQ(0, ring_wait(&self->ring, 2));
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, 0));
+	EXPECT_EQ(2U, ring_cq_count(&self->ring));
+}
+
+/*
+ * Woken for nothing: inotify doesn't tell what it wakes for, so it has to be asked.
+ * A one-shot poll is armed anew then.
+ */
+
+#define WATCHED		"/proc/self/exe"
+
+static int watch(void)
+{
+	int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+
+	if (inotify_add_watch(fd, WATCHED, IN_OPEN) < 0)
+		abort();
+	return fd;
+}
+
+static void touch(void)
+{
+	close(open(WATCHED, O_RDONLY | O_CLOEXEC));
+}
+
+TEST_F(poll, woken_for_nothing)
+{
+	int inotify = watch();
+
+	ARM(&self->ring, inotify, EPOLLPRI, POLL);
+	touch();
+	EXPECT_SILENT(&self->ring);
+	touch();
+	EXPECT_SILENT(&self->ring);
+	EXPECT_EQ(0, close(inotify));
+	EXPECT_CLOSED(&self->ring, POLL);
+}
+
+/* There was something, but somebody else was faster. */
+TEST_F(poll, woken_too_late)
+{
+	const struct ring_opts opts = {
+		.flags = IORING_SETUP_SINGLE_ISSUER |
+			 IORING_SETUP_DEFER_TASKRUN,
+	};
+	int inotify = watch();
+	char buf[4096];
+	struct ring r;
+
+	/* other kinds of rings wouldn't let us be faster */
+	ASSERT_EQ(0, ring_init(&r, &opts));
+	ARM(&r, inotify, EPOLLIN, POLL);
+	touch();
+	ASSERT_LT(0, read(inotify, buf, sizeof(buf)));
+	EXPECT_SILENT(&r);
+	touch();
+	EXPECT_EVENT(&r, variant->flags, POLL, EPOLLIN);
+	EXPECT_EQ(0, close(inotify));
+	EXPECT_CLOSED_OR_DONE(&r, variant->flags, POLL);
+	ring_exit(&r);
+}
+
+/* Nobody has had a look by then, unless it's the kernel that gets events. */
+TEST_F(poll, woken_for_nothing_and_closed)
+{
+	int inotify = watch();
+
+	ARM(&self->ring, inotify, EPOLLPRI, POLL);
+	touch();
+	EXPECT_EQ(0, close(inotify));
+	EXPECT_CLOSED(&self->ring, POLL);
+}
+
+/* Armed anew, what was polled by its slot is still that file. */
+TEST_F(poll, fixed_woken_for_nothing)
+{
+	int inotify = watch(), copy = dup(inotify);
+
+	ASSERT_EQ(0, sys_io_uring_register(self->ring.fd,
+					   IORING_REGISTER_FILES, &inotify, 1));
+	EXPECT_EQ(0, close(inotify));
+	ASSERT_EQ(1, poll_slot(&self->ring, variant->flags, EPOLLPRI));
+	touch();
+	EXPECT_SILENT(&self->ring);
+	/* the slot is another file's, the poll isn't */
+	EXPECT_EQ(1, set_slot(&self->ring, self->pipe[0]));
+	touch();
+	EXPECT_SILENT(&self->ring);
+	EXPECT_EQ(0, close(copy));
+	EXPECT_CLOSED(&self->ring, POLL);
+}
+
+/* Its own CQE wakes the poll: that's the last one, io_uring can't go on. */
+TEST_F(poll, eventfd_of_ring)
+{
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	ASSERT_EQ(0, sys_io_uring_register(self->ring.fd,
+					   IORING_REGISTER_EVENTFD, &fd, 1));
+	ARM(&self->ring, fd, EPOLLIN, POLL);
+	prep_nop(ring_sqe(&self->ring), OP);
+	ASSERT_EQ(1, ring_submit(&self->ring));
+	EXPECT_EQ(0, ring_wait(&self->ring, 1));
+	EXPECT_CQE(&self->ring, OP, 0, 0);
+	EXPECT_EQ(0, ring_wait(&self->ring, 1));
+	EXPECT_EQ(0, sys_io_uring_register(self->ring.fd,
+					   IORING_UNREGISTER_EVENTFD, NULL, 0));
+	EXPECT_CQE(&self->ring, POLL, EPOLLIN,
+		   variant->flags == LEVEL ? IORING_CQE_F_MORE : 0);
+	EXPECT_EQ(0, close(fd));
+	if (variant->flags == LEVEL)
+		EXPECT_CLOSED(&self->ring, POLL);
+	else
+		EXPECT_SILENT(&self->ring);
+}
+
+/*
+ * The flag
+ */
+
+/* Without it, the poll keeps the file. */
+TEST_F(poll, without_flag)
+{
+	unsigned int flags = variant->flags & IORING_POLL_ADD_MULTI;
+	struct io_uring_cqe cqe;
+
+	ASSERT_EQ(1, ring_arm_as(&self->ring, flags, self->pipe[0], EPOLLIN,
+				 POLL));
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_EQ(0, file_events(self->pipe[1], 0, 0));
+	EXPECT_SILENT(&self->ring);
+	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
+	EXPECT_EVENT(&self->ring, flags, POLL, EPOLLIN);
+	if (flags) {
+		prep_poll_remove(ring_sqe(&self->ring), POLL, OP);
+		ASSERT_EQ(1, ring_submit(&self->ring));
+		EXPECT_EQ(0, ring_wait(&self->ring, 2));
+		EXPECT_TRUE(ring_pop(&self->ring, &cqe));
+		EXPECT_TRUE(ring_pop(&self->ring, &cqe));
+	}
+	EXPECT_SILENT(&self->ring);
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, RING_SOON_MS));
+}
+
+/* A file that can't be polled is ready at any time, if not level triggered. */
+TEST_F(poll, not_pollable)
+{
+	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+
+	ASSERT_LE(0, fd);
+	ARM(&self->ring, fd, EPOLLIN, POLL);
+	EXPECT_EQ(0, ring_wait(&self->ring, 1));
+	EXPECT_CQE(&self->ring, POLL,
+		   variant->flags == LEVEL ? -EPERM : EPOLLIN, 0);
+	EXPECT_EQ(0, close(fd));
+	EXPECT_SILENT(&self->ring);
+}
+
+/* An update doesn't change it, and says so. */
+TEST_F(poll, update_has_no_flag)
+{
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
+	ASSERT_EQ(1, update(&self->ring, IORING_POLL_UPDATE_EVENTS |
+			    IORING_POLL_CANCEL_ON_CLOSE, EPOLLIN, 0));
+	EXPECT_EQ(0, ring_wait(&self->ring, 1));
+	EXPECT_CQE(&self->ring, OP, -EINVAL, 0);
+	ASSERT_EQ(1, update(&self->ring, IORING_POLL_CANCEL_ON_CLOSE, 0, 0));
+	EXPECT_EQ(0, ring_wait(&self->ring, 1));
+	EXPECT_CQE(&self->ring, OP, -EINVAL, 0);
+	EXPECT_SILENT(&self->ring);
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_CLOSED(&self->ring, POLL);
+}
+
+TEST_F(poll, unknown_flags)
+{
+	unsigned int bit;
+
+	for (bit = 5; bit < 32; bit++) {
+		EXPECT_EQ(1, ring_arm_as(&self->ring,
+					 variant->flags | 1U << bit,
+					 self->pipe[0], EPOLLIN, POLL));
+		EXPECT_EQ(0, ring_wait(&self->ring, 1));
+		EXPECT_CQE(&self->ring, POLL, -EINVAL, 0);
+	}
+}
+
+/* It may be said what's implied. */
+TEST_F(poll, with_flag)
+{
+	ASSERT_EQ(1, ring_arm_as(&self->ring, variant->flags |
+				 IORING_POLL_CANCEL_ON_CLOSE,
+				 self->pipe[0], EPOLLIN, POLL));
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_CLOSED(&self->ring, POLL);
+}
+
+/* Success is silent, but that isn't one. Multishot polls can't have it. */
+TEST_F(poll, skip_success)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&self->ring);
+	bool multi = variant->flags & IORING_POLL_ADD_MULTI;
+
+	prep_poll(sqe, self->pipe[0], EPOLLIN, variant->flags, POLL);
+	sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+	ASSERT_EQ(1, ring_submit(&self->ring));
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_EQ(0, ring_wait(&self->ring, 1));
+	EXPECT_CQE(&self->ring, POLL, multi ? -EINVAL : -ECANCELED, 0);
+	EXPECT_SILENT(&self->ring);
+}
+
+/*
  * The ring goes first
  */
 
-TEST_F(ring, ring_exit)
+TEST_F(poll, ring_exit)
 {
 	struct ring r;
 	char c;
 
 	ASSERT_EQ(0, ring_init(&r, &variant->ring));
-	ASSERT_EQ(1, ring_arm(&r, self->pipe[0], EPOLLIN, POLL));
+	ARM(&r, self->pipe[0], EPOLLIN, POLL);
 	ring_exit(&r);
 	EXPECT_EQ(1, write(self->pipe[1], "x", 1));
 	EXPECT_EQ(1, read(self->pipe[0], &c, 1));
@@ -610,42 +1334,51 @@ TEST_F(ring, ring_exit)
 }
 
 /* The slots go with it, the file goes with its slot. */
-TEST_F(ring, ring_exit_fixed)
+TEST_F(poll, ring_exit_fixed)
 {
 	struct ring r;
 
 	ASSERT_EQ(0, ring_init(&r, &variant->ring));
-	ASSERT_EQ(1, arm_fixed(&r, self->pipe[0]));
+	ASSERT_EQ(1, arm_fixed(&r, variant->flags,
+			       self->pipe[0]));
 	EXPECT_EQ(0, file_events(self->pipe[1], 0, 0));
 	ring_exit(&r);
 	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, RING_SOON_MS));
 }
 
 /* Rings that poll themselves go away. Their fixed file tells. */
-TEST_F(ring, ring_exit_polls_itself)
+TEST_F(poll, ring_exit_polls_itself)
 {
 	struct ring r;
 
 	ASSERT_EQ(0, ring_init(&r, &variant->ring));
-	ASSERT_EQ(1, arm_fixed(&r, self->pipe[0]));
-	ASSERT_EQ(1, ring_arm(&r, r.fd, EPOLLIN, POLL + 1));
+	ASSERT_EQ(1, arm_fixed(&r, variant->flags,
+			       self->pipe[0]));
+	ARM(&r, r.fd, EPOLLIN, POLL + 1);
 	ring_exit(&r);
 	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, RING_SOON_MS));
 }
 
 /* ... or each other */
-TEST_F(ring, ring_exit_polled)
+TEST_F(poll, ring_exit_polled)
 {
+	struct io_uring_cqe cqe = {};
 	struct ring a, b;
 
 	ASSERT_EQ(0, ring_init(&a, &variant->ring));
 	ASSERT_EQ(0, ring_init(&b, &variant->ring));
-	ASSERT_EQ(1, arm_fixed(&a, self->pipe[0]));
-	ASSERT_EQ(1, ring_arm(&a, b.fd, EPOLLIN, POLL + 1));
-	ASSERT_EQ(1, ring_arm(&b, a.fd, EPOLLIN, POLL));
+	ASSERT_EQ(1, arm_fixed(&a, variant->flags,
+			       self->pipe[0]));
+	ARM(&a, b.fd, EPOLLIN, POLL + 1);
+	ARM(&b, a.fd, EPOLLIN, POLL);
 	ring_exit(&a);
 	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, RING_SOON_MS));
-	EXPECT_CLOSED(&b, POLL);
+	/* there may have been an event, those wake each other */
+	EXPECT_EQ(0, ring_wait(&b, 1));
+	while (ring_pop(&b, &cqe) && cqe.flags & IORING_CQE_F_MORE)
+		EXPECT_EQ(0, ring_wait(&b, 1));
+	EXPECT_EQ(0U, cqe.flags);
+	EXPECT_SILENT(&b);
 	ring_exit(&b);
 }
 
@@ -663,31 +1396,35 @@ FIXTURE(process)
 
 FIXTURE_VARIANT(process)
 {
+	unsigned int flags;
 	struct ring_opts ring;
 };
 
-FIXTURE_VARIANT_ADD(process, plain) {
-	.ring.flags = 0,
-};
-
-FIXTURE_VARIANT_ADD(process, defer_taskrun) {
-	.ring.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
-};
-
-FIXTURE_VARIANT_ADD(process, sqpoll) {
-	.ring.flags = IORING_SETUP_SQPOLL,
-};
+#define PROCESS_VARIANT(name, ...)					\
+	FIXTURE_VARIANT_ADD(process, oneshot_##name) {			\
+		.flags = ONESHOT, .ring = { __VA_ARGS__ },		\
+	};								\
+	FIXTURE_VARIANT_ADD(process, edge_##name) {			\
+		.flags = EDGE, .ring = { __VA_ARGS__ },			\
+	};								\
+	FIXTURE_VARIANT_ADD(process, level_##name) {			\
+		.flags = LEVEL, .ring = { __VA_ARGS__ },		\
+	};
+PROCESS_VARIANT(plain, .flags = 0)
+PROCESS_VARIANT(defer_taskrun, .flags = IORING_SETUP_SINGLE_ISSUER |
+					IORING_SETUP_DEFER_TASKRUN)
+PROCESS_VARIANT(sqpoll, .flags = IORING_SETUP_SQPOLL)
 
 FIXTURE_SETUP(process)
 {
-	if (!ring_supported())
-		SKIP(return, "no IORING_FEAT_POLL_LEVEL");
+	if (!supported(variant->flags))
+		SKIP(return, "not supported");
 	ASSERT_EQ(0, ring_init(&self->ring, &variant->ring));
 	ASSERT_EQ(0, pipe2(self->pipe, O_CLOEXEC));
 	ASSERT_EQ(0, pipe2(self->go, O_CLOEXEC));
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0,
 				self->sk));
-	ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[0], EPOLLIN, POLL));
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
 }
 
 FIXTURE_TEARDOWN(process)
@@ -727,11 +1464,10 @@ TEST_F(process, fork)
 	EXPECT_EQ(0, close(self->pipe[0]));
 	EXPECT_SILENT(&self->ring);
 	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
-	EXPECT_EQ(1, ring_harvest_count(&self->ring));
-	EXPECT_LEVEL(&self->ring, POLL, EPOLLIN);
+	EXPECT_EVENT(&self->ring, variant->flags, POLL, EPOLLIN);
 	EXPECT_EQ(0, close(self->go[1]));
 	EXPECT_EQ(0, exit_code(child));
-	EXPECT_CLOSED(&self->ring, POLL);
+	EXPECT_CLOSED_OR_DONE(&self->ring, variant->flags, POLL);
 }
 
 TEST_F(process, fork_closes)
@@ -796,12 +1532,11 @@ TEST_F(process, scm_rights)
 	EXPECT_EQ(0, close(self->pipe[0]));
 	EXPECT_SILENT(&self->ring);
 	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
-	EXPECT_EQ(1, ring_harvest_count(&self->ring));
-	EXPECT_LEVEL(&self->ring, POLL, EPOLLIN);
+	EXPECT_EVENT(&self->ring, variant->flags, POLL, EPOLLIN);
 	fd = recv_fd(self->sk[1]);
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(0, close(fd));
-	EXPECT_CLOSED(&self->ring, POLL);
+	EXPECT_CLOSED_OR_DONE(&self->ring, variant->flags, POLL);
 }
 
 TEST_F(process, scm_rights_exit)
@@ -873,7 +1608,8 @@ TEST_F(process, many_files)
 		fd = eventfd(0, EFD_CLOEXEC);
 		ASSERT_EQ(FIRST_FD + i, dup3(fd, FIRST_FD + i, O_CLOEXEC));
 		close(fd);
-		prep_level(ring_sqe(&self->ring), FIRST_FD + i, EPOLLIN, i + 1);
+		prep_poll(ring_sqe(&self->ring), FIRST_FD + i, EPOLLIN,
+			  variant->flags, i + 1);
 		if (i % BATCH == BATCH - 1 || i == n - 1)
 			ASSERT_EQ(i % BATCH + 1, ring_submit(&self->ring));
 	}

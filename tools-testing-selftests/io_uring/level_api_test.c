@@ -45,7 +45,7 @@ static const struct {
 	  .flags = POLL_LEVEL | IORING_POLL_UPDATE_EVENTS },
 	{ "update of user data",
 	  .flags = POLL_LEVEL | IORING_POLL_UPDATE_USER_DATA },
-	{ "unknown flag", .flags = POLL_LEVEL | 1U << 4 },
+	{ "unknown flag", .flags = POLL_LEVEL | 1U << 5 },
 	{ "last flag", .flags = POLL_LEVEL | 1U << 31 },
 	{ "edge triggered", .flags = POLL_LEVEL, .events = EPOLLET },
 	{ "one-shot", .flags = POLL_LEVEL, .events = EPOLLONESHOT },
@@ -366,10 +366,9 @@ TEST_F(ring, drain_behind_it)
 
 static bool fdinfo_has(struct ring *r, const char *what)
 {
-	char path[64], buf[16384];
+	char buf[16384];
 
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", r->fd);
-	return read_all(path, buf, sizeof(buf)) && strstr(buf, what);
+	return ring_fdinfo(r, buf, sizeof(buf)) && strstr(buf, what);
 }
 
 TEST(fdinfo)

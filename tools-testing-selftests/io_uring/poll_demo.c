@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Shows what a level triggered poll does: it's reported as long as its file is
- * ready, and it ends when the file is closed. Returns 0 if that's what happened.
+ * ready, and it ends when the file is closed, as other polls do that ask for it.
+ * Returns 0 if that's what happened.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -119,19 +120,20 @@ static void demo_close(struct ring *r, int *p)
 	say("");
 }
 
-static void demo_socket(struct ring *r)
+static void demo_peer(struct ring *r, const char *what, unsigned int flags,
+		      const char *flag_names)
 {
 	int sv[2];
 	ssize_t n;
 	char c;
 
-	say("A connection, polled and closed likewise");
+	say(what);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, sv)) {
 		perror("socketpair");
 		exit(KSFT_FAIL);
 	}
-	show(ring_arm(r, sv[0], EPOLLIN, 2) == 1, "IORING_OP_POLL_ADD",
-	     "MULTI | LEVEL");
+	show(ring_arm_as(r, flags, sv[0], EPOLLIN, 2) == 1,
+	     "IORING_OP_POLL_ADD", "%s", flag_names);
 	show(!close(sv[0]), "close()", "done");
 	n = read(sv[1], &c, 1);
 	show(!n, "read() by the peer", "%s",
@@ -146,7 +148,7 @@ static void demo_edge(struct ring *r, int *p)
 {
 	ssize_t n;
 
-	say("For comparison, a poll that isn't level triggered");
+	say("For comparison, a poll that is neither");
 	prep_poll(ring_sqe(r), p[0], EPOLLIN, IORING_POLL_ADD_MULTI, 3);
 	show(ring_submit(r) == 1, "IORING_OP_POLL_ADD", "MULTI");
 	show_write(p[1], "abc");
@@ -184,7 +186,10 @@ int main(void)
 	    uts.release);
 	demo_level(&r, p);
 	demo_close(&r, p);
-	demo_socket(&r);
+	demo_peer(&r, "A connection, polled and closed likewise", POLL_LEVEL,
+		  "MULTI | LEVEL");
+	demo_peer(&r, "Another one, with a one-shot poll",
+		  IORING_POLL_CANCEL_ON_CLOSE, "CANCEL_ON_CLOSE");
 	demo_edge(&r, p2);
 	if (failed)
 		say("%d of these lines are unexpected.", failed);

@@ -46,6 +46,33 @@ struct ring_opts {
 	bool reg_wait;			/* for ring_wait_reg() */
 };
 
+/*
+ * Kinds of rings to test, each is X(its name, members of struct ring_opts): how
+ * completions get to the task, and what else there is.
+ */
+#define RING_TASK_KINDS(X)						\
+	X(plain, .flags = 0)						\
+	X(coop_taskrun, .flags = IORING_SETUP_COOP_TASKRUN)		\
+	X(coop_taskrun_flag, .flags = IORING_SETUP_COOP_TASKRUN |	\
+				      IORING_SETUP_TASKRUN_FLAG)	\
+	X(defer_taskrun, .flags = IORING_SETUP_SINGLE_ISSUER |		\
+				  IORING_SETUP_DEFER_TASKRUN)		\
+	X(sqpoll, .flags = IORING_SETUP_SQPOLL)
+
+#define RING_KINDS(X)							\
+	RING_TASK_KINDS(X)						\
+	X(single_issuer, .flags = IORING_SETUP_SINGLE_ISSUER)		\
+	X(defer_taskrun_flag, .flags = IORING_SETUP_SINGLE_ISSUER |	\
+				       IORING_SETUP_DEFER_TASKRUN |	\
+				       IORING_SETUP_TASKRUN_FLAG)	\
+	X(cqe32, .flags = IORING_SETUP_CQE32)				\
+	X(cqe_mixed, .flags = IORING_SETUP_CQE_MIXED)			\
+	X(no_sqarray, .flags = IORING_SETUP_NO_SQARRAY)			\
+	X(r_disabled, .disabled = true)					\
+	X(resized, .flags = IORING_SETUP_SINGLE_ISSUER |		\
+			    IORING_SETUP_DEFER_TASKRUN,			\
+		   .resize = true)
+
 struct ring {
 	int fd;
 	unsigned int flags;
@@ -191,11 +218,11 @@ static inline int ring_register_wait(struct ring *r)
 }
 
 /*
- * The kernel has level triggered polls. Not so: SKIP(return, "..."). A child
- * finds out, as what's left to do once a ring has been closed interrupts the
- * system calls of those who have used it.
+ * The kernel has got these IORING_FEAT_*. A child finds out, as what's left to do
+ * once a ring has been closed interrupts the system calls of those who have used
+ * it.
  */
-static inline bool ring_supported(void)
+static inline bool ring_has(unsigned int features)
 {
 	struct io_uring_params p = {};
 	int status;
@@ -204,9 +231,15 @@ static inline bool ring_supported(void)
 	pid = fork();
 	if (!pid)
 		_exit(sys_io_uring_setup(1, &p) >= 0 &&
-		      (p.features & IORING_FEAT_POLL_LEVEL));
+		      (p.features & features) == features);
 	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
 	       WEXITSTATUS(status);
+}
+
+/* The kernel has level triggered polls. Not so: SKIP(return, "..."). */
+static inline bool ring_supported(void)
+{
+	return ring_has(IORING_FEAT_POLL_LEVEL);
 }
 
 /* A ring that has to be enabled by ring_enable() if IORING_SETUP_R_DISABLED */
@@ -565,16 +598,53 @@ static inline void prep_nop(struct io_uring_sqe *sqe, uint64_t user_data)
 	sqe->user_data = user_data;
 }
 
-/* Arm a level triggered poll. The number of SQEs consumed, so 1 if it's fine. */
-static inline int ring_arm(struct ring *r, int fd, uint32_t mask,
-			   uint64_t user_data)
+/* Arm a poll. The number of SQEs consumed, so 1 if it's fine. */
+static inline int ring_arm_as(struct ring *r, unsigned int flags, int fd,
+			      uint32_t mask, uint64_t user_data)
 {
 	struct io_uring_sqe *sqe = ring_sqe(r);
 
 	if (!sqe)
 		return -EBUSY;
-	prep_level(sqe, fd, mask, user_data);
+	prep_poll(sqe, fd, mask, flags, user_data);
 	return ring_submit(r);
+}
+
+/* The same for a level triggered one. */
+static inline int ring_arm(struct ring *r, int fd, uint32_t mask,
+			   uint64_t user_data)
+{
+	return ring_arm_as(r, POLL_LEVEL, fd, mask, user_data);
+}
+
+/* What /proc tells about the ring, false if it doesn't. */
+static inline bool ring_fdinfo(struct ring *r, char *buf, size_t size)
+{
+	char path[64];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", r->fd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, buf, size - 1);
+	close(fd);
+	buf[n < 0 ? 0 : n] = 0;
+	return n > 0;
+}
+
+/* Until a poll is armed, which a worker thread may take a while to do. */
+static inline bool ring_wait_armed(struct ring *r)
+{
+	char buf[16384];
+	unsigned int ms;
+
+	for (ms = 0; ms < RING_SOON_MS; ms++) {
+		if (ring_fdinfo(r, buf, sizeof(buf)) &&
+		    strstr(buf, "\n  op=6,"))
+			return true;
+		usleep(1000);
+	}
+	return false;
 }
 
 /* A byte more or less in what is polled */

@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Races of close() and polls that don't hold their file. Whoever wins, afterwards
+ * - each request has got exactly one CQE without F_MORE, and none after it,
+ * - a poll has ended, a file that has been closed is gone, its other end knows.
+ */
+#define _GNU_SOURCE
+#include <sys/inotify.h>
+#include <sys/wait.h>
+
+#include "kselftest_harness.h"
+
+#include "files.h"
+#define DEFAULT_COUNT	100
+#include "stress.h"
+
+/* The other end of a pipe is closed. It may take a worker to do that. */
+static bool released(int writer)
+{
+	bool ret = file_events(writer, 0, RING_SOON_MS) & POLLERR;
+
+	close(writer);
+	return ret;
+}
+
+/* A pipe whose reader is polled: idle, ready, reported, or that and consumed */
+static int polled_pipe(struct stress *s, int p[2])
+{
+	unsigned int state = pick(s, 4);
+
+	begin(s, 0);
+	if (pipe2(p, O_CLOEXEC | O_NONBLOCK) ||
+	    submit_poll(s, p[0], EPOLLIN, 0) != 1)
+		return -1;
+	if (state > 0 && write(p[1], "x", 1) != 1)
+		return -1;
+	if (state > 1 && ring_wait(&s->ring, 1))
+		return -1;
+	if (state > 2)
+		collect(s);
+	return 0;
+}
+
+/* What those may come to while the poll is being closed */
+static bool may_be(int res)
+{
+	return !res || res == -ENOENT || res == -EALREADY;
+}
+
+/* By the close, or by an event that was first */
+static bool ended(const struct stress *s, unsigned int i)
+{
+	return s->res[i] == -ECANCELED ||
+	       (!(s->flags & IORING_POLL_ADD_MULTI) && s->res[i] > 0);
+}
+
+FIXTURE(stress)
+{
+	struct stress s;
+};
+
+FIXTURE_VARIANT(stress)
+{
+	unsigned int flags;
+	struct ring_opts ring;
+};
+
+#define STRESS_VARIANT(name, _flags, ...)			\
+	FIXTURE_VARIANT_ADD(stress, name) {			\
+		.flags = (_flags), .ring = { __VA_ARGS__ },	\
+	};
+#define STRESS_VARIANTS(name, ...)				\
+	STRESS_VARIANT(oneshot_##name,				\
+		       IORING_POLL_CANCEL_ON_CLOSE, __VA_ARGS__)\
+	STRESS_VARIANT(edge_##name,				\
+		       IORING_POLL_CANCEL_ON_CLOSE |		\
+		       IORING_POLL_ADD_MULTI, __VA_ARGS__)	\
+	STRESS_VARIANT(level_##name, POLL_LEVEL, __VA_ARGS__)
+STRESS_VARIANTS(plain, .flags = 0)
+STRESS_VARIANTS(coop_taskrun_flag, .flags = IORING_SETUP_COOP_TASKRUN |
+					    IORING_SETUP_TASKRUN_FLAG)
+STRESS_VARIANTS(defer_taskrun, .flags = IORING_SETUP_SINGLE_ISSUER |
+					IORING_SETUP_DEFER_TASKRUN)
+STRESS_VARIANTS(sqpoll, .flags = IORING_SETUP_SQPOLL)
+
+FIXTURE_SETUP(stress)
+{
+	if (!ring_has(variant->flags & IORING_POLL_ADD_LEVEL ?
+		      IORING_FEAT_POLL_LEVEL :
+		      IORING_FEAT_POLL_CANCEL_ON_CLOSE))
+		SKIP(return, "not supported");
+	ASSERT_EQ(0, stress_init(&self->s, &variant->ring, variant->flags));
+}
+
+FIXTURE_TEARDOWN(stress)
+{
+	stress_exit(&self->s);
+}
+
+TEST_F_TIMEOUT(stress, close_wait, TIMEOUT)
+{
+	struct stress *s = &self->s;
+	int p[2];
+
+	for (s->round = 0; s->round < s->count; s->round++) {
+		CHECK(!polled_pipe(s, p));
+		start(s, 0, OP_CLOSE, p[0]);
+		start_any(s, 1, p[1]);
+		dawdle(s);
+		CHECK(settle(s, 0));
+		finish(s);
+		CHECK(ended(s, 0) && released(p[1]));
+	}
+}
+
+/* Two copies, whose close is the last one? */
+TEST_F_TIMEOUT(stress, close_close, TIMEOUT)
+{
+	struct stress *s = &self->s;
+	int p[2];
+
+	for (s->round = 0; s->round < s->count; s->round++) {
+		CHECK(!polled_pipe(s, p));
+		start(s, 0, OP_CLOSE, dup(p[0]));
+		start_any(s, 1, p[1]);
+		dawdle(s);
+		close(p[0]);
+		CHECK(settle(s, 0));
+		finish(s);
+		CHECK(ended(s, 0) && released(p[1]));
+	}
+}
+
+TEST_F_TIMEOUT(stress, close_cancel, TIMEOUT)
+{
+	struct stress *s = &self->s;
+	int p[2];
+
+	for (s->round = 0; s->round < s->count; s->round++) {
+		CHECK(!polled_pipe(s, p));
+		start(s, 0, OP_CLOSE, p[0]);
+		start_any(s, 1, p[1]);
+		dawdle(s);
+		CHECK(submit_cancel(s, 0) == 1 && settle(s, 0));
+		finish(s);
+		CHECK(ended(s, 0) && may_be(s->res[1]));
+		CHECK(released(p[1]));
+	}
+}
+
+TEST_F_TIMEOUT(stress, close_cancel_all, TIMEOUT)
+{
+	static const __u32 mask[] = { EPOLLIN, EPOLLOUT, 0 };
+	struct stress *s = &self->s;
+	unsigned int i;
+	int p[2];
+
+	for (s->round = 0; s->round < s->count; s->round++) {
+		CHECK(!polled_pipe(s, p));
+		for (i = 0; i < ARRAY_SIZE(mask); i++)
+			CHECK(submit_poll(s, p[0], mask[i], 0) == 1);
+		start(s, 0, OP_CLOSE, p[0]);
+		start_any(s, 1, p[1]);
+		dawdle(s);
+		CHECK(submit_cancel(s, IORING_ASYNC_CANCEL_ANY |
+				       IORING_ASYNC_CANCEL_ALL) == 1);
+		CHECK(settle(s, 0));
+		finish(s);
+		for (i = 0; i <= ARRAY_SIZE(mask); i++)
+			CHECK(ended(s, i));
+		CHECK(released(p[1]));
+	}
+}
+
+TEST_F_TIMEOUT(stress, close_remove, TIMEOUT)
+{
+	struct stress *s = &self->s;
+	int p[2];
+
+	for (s->round = 0; s->round < s->count; s->round++) {
+		CHECK(!polled_pipe(s, p));
+		start(s, 0, OP_CLOSE, p[0]);
+		start_any(s, 1, p[1]);
+		dawdle(s);
+		CHECK(submit_remove(s) == 1 && settle(s, 0));
+		finish(s);
+		CHECK(ended(s, 0) && may_be(s->res[1]));
+		CHECK(released(p[1]));
+	}
+}
+
+TEST_F_TIMEOUT(stress, close_update, TIMEOUT)
+{
+	struct stress *s = &self->s;
+	int p[2];
+
+	for (s->round = 0; s->round < s->count; s->round++) {
+		CHECK(!polled_pipe(s, p));
+		start(s, 0, OP_CLOSE, p[0]);
+		start_any(s, 1, p[1]);
+		dawdle(s);
+		CHECK(submit_update(s, pick(s, 2) ? EPOLLIN : EPOLLOUT) == 1);
+		CHECK(settle(s, 0));
+		finish(s);
+		CHECK(ended(s, 0) && may_be(s->res[1]));
+		CHECK(released(p[1]));
+	}
+}
+
+/* By the file, if that is still there */
+TEST_F_TIMEOUT(stress, close_cancel_fd, TIMEOUT)
+{
+	struct stress *s = &self->s;
+	struct io_uring_sqe *sqe;
+	int p[2];
+
+	for (s->round = 0; s->round < s->count; s->round++) {
+		CHECK(!polled_pipe(s, p));
+		start(s, 0, OP_CLOSE, p[0]);
+		start_any(s, 1, p[1]);
+		dawdle(s);
+		sqe = ring_sqe(&s->ring);
+		prep_cancel(sqe, 0, IORING_ASYNC_CANCEL_FD,
+			    s->base + s->n++);
+		sqe->fd = p[0];
+		CHECK(ring_submit(&s->ring) == 1 && settle(s, 0));
+		finish(s);
+		CHECK(ended(s, 0) && (may_be(s->res[1]) ||
+				      s->res[1] == -EBADF));
+		CHECK(released(p[1]));
+	}
+}
+
+/*
+ * inotify doesn't tell what it wakes for: the poll asks the file, a one-shot one is
+ * armed anew, while that goes away.
+ */
+TEST_F_TIMEOUT(stress, close_woken_for_nothing, TIMEOUT)
+{
+	struct stress *s = &self->s;
+	int fd;
+
+	for (s->round = 0; s->round < s->count; s->round++) {
+		begin(s, 0);
+		fd = inotify_init1(IN_CLOEXEC);
+		CHECK(inotify_add_watch(fd, STRESS_TOUCHED, IN_OPEN) > 0);
+		CHECK(submit_poll(s, fd, EPOLLPRI, 0) == 1);
+		start(s, 0, OP_TOUCH, -1);
+		start(s, 1, OP_CLOSE, fd);
+		dawdle(s);
+		switch (pick(s, 3)) {
+		case 0:
+			ring_harvest(&s->ring);
+			break;
+		case 1:
+			CHECK(submit_update(s, EPOLLERR) == 1);
+			break;
+		}
+		CHECK(settle(s, 0));
+		finish(s);
+		CHECK(s->res[0] == -ECANCELED && may_be(s->res[1]));
+	}
+}
+
+/* A worker arms the poll, if it still finds the file. */
+TEST_F_TIMEOUT(stress, close_async_arm, TIMEOUT)
+{
+	struct stress *s = &self->s;
+	int p[2];
+
+	for (s->round = 0; s->round < s->count; s->round++) {
+		begin(s, 0);
+		CHECK(!pipe2(p, O_CLOEXEC));
+		CHECK(submit_poll(s, p[0], EPOLLIN, IOSQE_ASYNC) == 1);
+		start(s, 0, OP_CLOSE, p[0]);
+		start_any(s, 1, p[1]);
+		dawdle(s);
+		if (pick(s, 2))
+			CHECK(submit_cancel(s, 0) == 1);
+		CHECK(settle(s, 0));
+		finish(s);
+		CHECK(ended(s, 0) || s->res[0] == -EBADF);
+		CHECK(may_be(s->res[1]) && released(p[1]));
+	}
+}
+
+/* Take it out of its slot, which is the last reference. */
+TEST_F_TIMEOUT(stress, fixed, TIMEOUT)
+{
+	int p[2], slot[2] = { -1, -1 }, none = -1;
+	struct io_uring_files_update up = { .offset = 1 };
+	struct stress *s = &self->s;
+
+	ASSERT_EQ(0, sys_io_uring_register(s->ring.fd, IORING_REGISTER_FILES,
+					   slot, 2));
+	for (s->round = 0; s->round < s->count; s->round++) {
+		begin(s, 0);
+		CHECK(!pipe2(p, O_CLOEXEC));
+		up.fds = (uintptr_t)&p[0];
+		CHECK(sys_io_uring_register(s->ring.fd,
+					    IORING_REGISTER_FILES_UPDATE,
+					    &up, 1) == 1);
+		CHECK(submit_poll(s, 1, EPOLLIN, IOSQE_FIXED_FILE) == 1);
+		start(s, 0, OP_CLOSE, p[0]);
+		start_any(s, 1, p[1]);
+		dawdle(s);
+		if (pick(s, 2))
+			ring_harvest(&s->ring);
+		up.fds = (uintptr_t)&none;
+		CHECK(sys_io_uring_register(s->ring.fd,
+					    IORING_REGISTER_FILES_UPDATE,
+					    &up, 1) == 1);
+		CHECK(settle(s, 0));
+		finish(s);
+		CHECK(ended(s, 0) && released(p[1]));
+	}
+}
+
+/* A child has a copy, and exits. */
+TEST_F_TIMEOUT(stress, close_exit, TIMEOUT)
+{
+	struct stress *s = &self->s;
+	pid_t child;
+	int p[2];
+
+	for (s->round = 0; s->round < s->count / 10; s->round++) {
+		CHECK(!polled_pipe(s, p));
+		child = fork();
+		CHECK(child >= 0);
+		if (!child) {
+			delay(pick(s, MAX_DELAY));
+			_exit(0);
+		}
+		start(s, 0, OP_CLOSE, p[0]);
+		start_any(s, 1, p[1]);
+		dawdle(s);
+		CHECK(settle(s, 0));
+		finish(s);
+		CHECK(waitpid(child, NULL, 0) == child);
+		CHECK(ended(s, 0) && released(p[1]));
+	}
+}
+
+/* The ring goes away as well. */
+TEST_F_TIMEOUT(stress, close_ring_exit, TIMEOUT)
+{
+	struct stress *s = &self->s;
+	unsigned int i;
+	struct ring r;
+	int p[2][2];
+
+	for (s->round = 0; s->round < s->count / 5; s->round++) {
+		CHECK(!ring_init(&r, &variant->ring));
+		for (i = 0; i < 2; i++) {
+			CHECK(!pipe2(p[i], O_CLOEXEC));
+			CHECK(ring_arm_as(&r, s->flags, p[i][0], EPOLLIN, 2 * i) == 1);
+			CHECK(ring_arm_as(&r, s->flags, p[i][0], EPOLLOUT, 2 * i + 1) == 1);
+		}
+		CHECK(write(p[1][1], "x", 1) == 1);
+		CHECK(pick(s, 2) || !ring_wait(&r, 1));
+		start(s, 0, OP_CLOSE, p[0][0]);
+		start(s, 1, OP_CLOSE, p[1][0]);
+		dawdle(s);
+		ring_exit(&r);
+		finish(s);
+		CHECK(released(p[0][1]) && released(p[1][1]));
+	}
+}
+
+/* A process exits with armed polls while we close what they poll. */
+TEST_F_TIMEOUT(stress, close_process_exit, TIMEOUT)
+{
+	struct stress *s = &self->s;
+	struct ring r;
+	pid_t child;
+	int p[2];
+
+	for (s->round = 0; s->round < s->count / 10; s->round++) {
+		CHECK(!pipe2(p, O_CLOEXEC));
+		child = fork();
+		CHECK(child >= 0);
+		if (!child) {
+			close(p[1]);
+			if (ring_init(&r, &variant->ring) ||
+			    ring_arm_as(&r, s->flags, p[0], EPOLLIN, 0) != 1 ||
+			    ring_arm_as(&r, s->flags, p[0], EPOLLOUT, 1) != 1)
+				_exit(1);
+			if (pick(s, 2))
+				close(p[0]);
+			delay(pick(s, MAX_DELAY));
+			_exit(0);
+		}
+		start(s, 0, OP_CLOSE, p[0]);
+		start(s, 1, OP_WRITE, p[1]);
+		dawdle(s);
+		finish(s);
+		CHECK(waitpid(child, NULL, 0) == child);
+		CHECK(released(p[1]));
+	}
+}
+
+TEST_HARNESS_MAIN
