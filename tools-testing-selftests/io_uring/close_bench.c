@@ -27,9 +27,8 @@ struct method {
 static const struct method methods[] = {
 	{ .name = "nobody" },
 	{ .name = "epoll", .epoll = true },
-	{ .name = "one-shot poll", .flags = IORING_POLL_CANCEL_ON_CLOSE },
-	{ .name = "edge multishot poll", .flags = IORING_POLL_CANCEL_ON_CLOSE |
-						  IORING_POLL_ADD_MULTI },
+	{ .name = "one-shot poll", .flags = POLL_ONESHOT },
+	{ .name = "edge multishot poll", .flags = POLL_EDGE },
 	{ .name = "level multishot poll", .flags = POLL_LEVEL },
 };
 

@@ -65,29 +65,66 @@ FIXTURE_VARIANT(stress)
 	struct ring_opts ring;
 };
 
-#define STRESS_VARIANT(name, _flags, ...)			\
-	FIXTURE_VARIANT_ADD(stress, name) {			\
-		.flags = (_flags), .ring = { __VA_ARGS__ },	\
-	};
-#define STRESS_VARIANTS(name, ...)				\
-	STRESS_VARIANT(oneshot_##name,				\
-		       IORING_POLL_CANCEL_ON_CLOSE, __VA_ARGS__)\
-	STRESS_VARIANT(edge_##name,				\
-		       IORING_POLL_CANCEL_ON_CLOSE |		\
-		       IORING_POLL_ADD_MULTI, __VA_ARGS__)	\
-	STRESS_VARIANT(level_##name, POLL_LEVEL, __VA_ARGS__)
-STRESS_VARIANTS(plain, .flags = 0)
-STRESS_VARIANTS(coop_taskrun_flag, .flags = IORING_SETUP_COOP_TASKRUN |
-					    IORING_SETUP_TASKRUN_FLAG)
-STRESS_VARIANTS(defer_taskrun, .flags = IORING_SETUP_SINGLE_ISSUER |
-					IORING_SETUP_DEFER_TASKRUN)
-STRESS_VARIANTS(sqpoll, .flags = IORING_SETUP_SQPOLL)
+FIXTURE_VARIANT_ADD(stress, oneshot_plain) {
+	.flags = POLL_ONESHOT,
+};
+
+FIXTURE_VARIANT_ADD(stress, oneshot_coop_taskrun_flag) {
+	.flags = POLL_ONESHOT,
+	.ring.flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+};
+
+FIXTURE_VARIANT_ADD(stress, oneshot_defer_taskrun) {
+	.flags = POLL_ONESHOT,
+	.ring.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+};
+
+FIXTURE_VARIANT_ADD(stress, oneshot_sqpoll) {
+	.flags = POLL_ONESHOT,
+	.ring.flags = IORING_SETUP_SQPOLL,
+};
+
+FIXTURE_VARIANT_ADD(stress, edge_plain) {
+	.flags = POLL_EDGE,
+};
+
+FIXTURE_VARIANT_ADD(stress, edge_coop_taskrun_flag) {
+	.flags = POLL_EDGE,
+	.ring.flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+};
+
+FIXTURE_VARIANT_ADD(stress, edge_defer_taskrun) {
+	.flags = POLL_EDGE,
+	.ring.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+};
+
+FIXTURE_VARIANT_ADD(stress, edge_sqpoll) {
+	.flags = POLL_EDGE,
+	.ring.flags = IORING_SETUP_SQPOLL,
+};
+
+FIXTURE_VARIANT_ADD(stress, level_plain) {
+	.flags = POLL_LEVEL,
+};
+
+FIXTURE_VARIANT_ADD(stress, level_coop_taskrun_flag) {
+	.flags = POLL_LEVEL,
+	.ring.flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+};
+
+FIXTURE_VARIANT_ADD(stress, level_defer_taskrun) {
+	.flags = POLL_LEVEL,
+	.ring.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+};
+
+FIXTURE_VARIANT_ADD(stress, level_sqpoll) {
+	.flags = POLL_LEVEL,
+	.ring.flags = IORING_SETUP_SQPOLL,
+};
 
 FIXTURE_SETUP(stress)
 {
-	if (!ring_has(variant->flags & IORING_POLL_ADD_LEVEL ?
-		      IORING_FEAT_POLL_LEVEL :
-		      IORING_FEAT_POLL_CANCEL_ON_CLOSE))
+	if (!ring_has_kind(variant->flags))
 		SKIP(return, "not supported");
 	ASSERT_EQ(0, stress_init(&self->s, &variant->ring, variant->flags));
 }

@@ -26,18 +26,6 @@
 #define FIRST_FD	100	/* of many */
 #define BATCH		16	/* SQEs */
 
-/* sqe->len */
-#define ONESHOT		IORING_POLL_CANCEL_ON_CLOSE
-#define EDGE		(IORING_POLL_CANCEL_ON_CLOSE | IORING_POLL_ADD_MULTI)
-#define LEVEL		POLL_LEVEL
-
-static bool supported(unsigned int flags)
-{
-	return ring_has(flags & IORING_POLL_ADD_LEVEL ?
-			IORING_FEAT_POLL_LEVEL :
-			IORING_FEAT_POLL_CANCEL_ON_CLOSE);
-}
-
 static int sys_close_range(unsigned int first, unsigned int last)
 {
 	return syscall(__NR_close_range, first, last, 0);
@@ -67,10 +55,12 @@ static int sys_close_range(unsigned int first, unsigned int last)
 /* After an event, the file has been closed and there was no rearm(). */
 #define EXPECT_CLOSED_OR_DONE(r, flags, user_data)		\
 	do {							\
+		struct ring *__ring = (r);			\
+								\
 		if ((flags) & IORING_POLL_ADD_MULTI)		\
-			EXPECT_CLOSED(r, user_data);		\
+			EXPECT_CLOSED(__ring, user_data);	\
 		else						\
-			EXPECT_SILENT(r);			\
+			EXPECT_SILENT(__ring);			\
 	} while (0)
 
 /* After an event, what an event loop does if the poll was one-shot: 1 if fine */
@@ -95,11 +85,13 @@ static bool ends_once(struct ring *r, unsigned int flags, __u64 user_data,
 		if (ring_wait(r, 1) || !ring_pop(r, &cqe) ||
 		    cqe.user_data != user_data)
 			return false;
-	} while (flags == EDGE && cqe.flags == IORING_CQE_F_MORE &&
+	} while (flags == POLL_EDGE && cqe.flags == IORING_CQE_F_MORE &&
 		 cqe.res == mask);
 
-	return !cqe.flags && !ring_harvest_count(r) &&
-	       (cqe.res == -ECANCELED || (flags == ONESHOT && cqe.res == mask));
+	if (cqe.flags || ring_harvest_count(r))
+		return false;
+	return cqe.res == -ECANCELED ||
+	       (flags == POLL_ONESHOT && cqe.res == mask);
 }
 
 /* Consume the last CQEs of the polls 1 to @n. Is it one for each? */
@@ -174,23 +166,118 @@ FIXTURE_VARIANT(poll)
 	struct ring_opts ring;
 };
 
-#define POLL_VARIANT(name, _flags, ...)				\
-	FIXTURE_VARIANT_ADD(poll, name) {			\
-		.flags = (_flags), .ring = { __VA_ARGS__ },	\
-	};
-#define ONESHOT_VARIANT(name, ...)				\
-	POLL_VARIANT(oneshot_##name, ONESHOT, __VA_ARGS__)
-#define EDGE_VARIANT(name, ...)					\
-	POLL_VARIANT(edge_##name, EDGE, __VA_ARGS__)
-#define LEVEL_VARIANT(name, ...)				\
-	POLL_VARIANT(level_##name, LEVEL, __VA_ARGS__)
-RING_TASK_KINDS(ONESHOT_VARIANT)
-RING_TASK_KINDS(EDGE_VARIANT)
-RING_KINDS(LEVEL_VARIANT)
+FIXTURE_VARIANT_ADD(poll, oneshot_plain) {
+	.flags = POLL_ONESHOT,
+};
+
+FIXTURE_VARIANT_ADD(poll, oneshot_coop_taskrun) {
+	.flags = POLL_ONESHOT,
+	.ring.flags = IORING_SETUP_COOP_TASKRUN,
+};
+
+FIXTURE_VARIANT_ADD(poll, oneshot_coop_taskrun_flag) {
+	.flags = POLL_ONESHOT,
+	.ring.flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+};
+
+FIXTURE_VARIANT_ADD(poll, oneshot_defer_taskrun) {
+	.flags = POLL_ONESHOT,
+	.ring.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+};
+
+FIXTURE_VARIANT_ADD(poll, oneshot_sqpoll) {
+	.flags = POLL_ONESHOT,
+	.ring.flags = IORING_SETUP_SQPOLL,
+};
+
+FIXTURE_VARIANT_ADD(poll, edge_plain) {
+	.flags = POLL_EDGE,
+};
+
+FIXTURE_VARIANT_ADD(poll, edge_coop_taskrun) {
+	.flags = POLL_EDGE,
+	.ring.flags = IORING_SETUP_COOP_TASKRUN,
+};
+
+FIXTURE_VARIANT_ADD(poll, edge_coop_taskrun_flag) {
+	.flags = POLL_EDGE,
+	.ring.flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+};
+
+FIXTURE_VARIANT_ADD(poll, edge_defer_taskrun) {
+	.flags = POLL_EDGE,
+	.ring.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+};
+
+FIXTURE_VARIANT_ADD(poll, edge_sqpoll) {
+	.flags = POLL_EDGE,
+	.ring.flags = IORING_SETUP_SQPOLL,
+};
+
+FIXTURE_VARIANT_ADD(poll, level_plain) {
+	.flags = POLL_LEVEL,
+};
+
+FIXTURE_VARIANT_ADD(poll, level_coop_taskrun) {
+	.flags = POLL_LEVEL,
+	.ring.flags = IORING_SETUP_COOP_TASKRUN,
+};
+
+FIXTURE_VARIANT_ADD(poll, level_coop_taskrun_flag) {
+	.flags = POLL_LEVEL,
+	.ring.flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+};
+
+FIXTURE_VARIANT_ADD(poll, level_defer_taskrun) {
+	.flags = POLL_LEVEL,
+	.ring.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+};
+
+FIXTURE_VARIANT_ADD(poll, level_sqpoll) {
+	.flags = POLL_LEVEL,
+	.ring.flags = IORING_SETUP_SQPOLL,
+};
+
+FIXTURE_VARIANT_ADD(poll, level_single_issuer) {
+	.flags = POLL_LEVEL,
+	.ring.flags = IORING_SETUP_SINGLE_ISSUER,
+};
+
+FIXTURE_VARIANT_ADD(poll, level_defer_taskrun_flag) {
+	.flags = POLL_LEVEL,
+	.ring.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+		      IORING_SETUP_TASKRUN_FLAG,
+};
+
+FIXTURE_VARIANT_ADD(poll, level_cqe32) {
+	.flags = POLL_LEVEL,
+	.ring.flags = IORING_SETUP_CQE32,
+};
+
+FIXTURE_VARIANT_ADD(poll, level_cqe_mixed) {
+	.flags = POLL_LEVEL,
+	.ring.flags = IORING_SETUP_CQE_MIXED,
+};
+
+FIXTURE_VARIANT_ADD(poll, level_no_sqarray) {
+	.flags = POLL_LEVEL,
+	.ring.flags = IORING_SETUP_NO_SQARRAY,
+};
+
+FIXTURE_VARIANT_ADD(poll, level_r_disabled) {
+	.flags = POLL_LEVEL,
+	.ring.disabled = true,
+};
+
+FIXTURE_VARIANT_ADD(poll, level_resized) {
+	.flags = POLL_LEVEL,
+	.ring.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+	.ring.resize = true,
+};
 
 FIXTURE_SETUP(poll)
 {
-	if (!supported(variant->flags))
+	if (!ring_has_kind(variant->flags))
 		SKIP(return, "not supported");
 	ASSERT_EQ(0, ring_init(&self->ring, &variant->ring));
 	ASSERT_EQ(0, pipe(self->pipe));
@@ -364,8 +451,7 @@ TEST_F(poll, several_polls)
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(mask); i++)
-		ARM(&self->ring, self->pipe[0], mask[i],
-				      i + 1);
+		ARM(&self->ring, self->pipe[0], mask[i], i + 1);
 	EXPECT_EQ(0, close(self->pipe[0]));
 	EXPECT_TRUE(each_closed_once(&self->ring, ARRAY_SIZE(mask)));
 }
@@ -409,8 +495,7 @@ TEST_F(poll, many_files)
 		fd = eventfd(0, EFD_CLOEXEC);
 		ASSERT_EQ(FIRST_FD + i, dup3(fd, FIRST_FD + i, O_CLOEXEC));
 		close(fd);
-		ARM(&self->ring, FIRST_FD + i, EPOLLIN,
-				      i + 1);
+		ARM(&self->ring, FIRST_FD + i, EPOLLIN, i + 1);
 	}
 	EXPECT_EQ(0, sys_close_range(FIRST_FD, FIRST_FD + n - 1));
 	EXPECT_TRUE(each_closed_once(&self->ring, n));
@@ -595,8 +680,7 @@ static int arm_fixed(struct ring *r, unsigned int flags, int fd)
 
 TEST_F(poll, fixed_cleared)
 {
-	ASSERT_EQ(1, arm_fixed(&self->ring, variant->flags,
-			       self->pipe[0]));
+	ASSERT_EQ(1, arm_fixed(&self->ring, variant->flags, self->pipe[0]));
 	EXPECT_SILENT(&self->ring);
 	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
 	EXPECT_EVENT(&self->ring, variant->flags, POLL, EPOLLIN);
@@ -636,8 +720,7 @@ TEST_F(poll, fixed_ready_at_once)
 
 TEST_F(poll, fixed_replaced)
 {
-	ASSERT_EQ(1, arm_fixed(&self->ring, variant->flags,
-			       self->pipe[0]));
+	ASSERT_EQ(1, arm_fixed(&self->ring, variant->flags, self->pipe[0]));
 	EXPECT_EQ(1, set_slot(&self->ring, self->pipe[1]));
 	EXPECT_CLOSED(&self->ring, POLL);
 	EXPECT_TRUE(file_events(self->pipe[1], 0, 0) & POLLERR);
@@ -645,8 +728,7 @@ TEST_F(poll, fixed_replaced)
 
 TEST_F(poll, fixed_unregistered)
 {
-	ASSERT_EQ(1, arm_fixed(&self->ring, variant->flags,
-			       self->pipe[0]));
+	ASSERT_EQ(1, arm_fixed(&self->ring, variant->flags, self->pipe[0]));
 	EXPECT_SILENT(&self->ring);
 	EXPECT_EQ(0, sys_io_uring_register(self->ring.fd,
 					   IORING_UNREGISTER_FILES, NULL, 0));
@@ -658,8 +740,7 @@ TEST_F(poll, fixed_by_op_close)
 {
 	struct io_uring_sqe *sqe;
 
-	ASSERT_EQ(1, arm_fixed(&self->ring, variant->flags,
-			       self->pipe[0]));
+	ASSERT_EQ(1, arm_fixed(&self->ring, variant->flags, self->pipe[0]));
 	sqe = ring_sqe(&self->ring);
 	prep_close(sqe, 0);
 	sqe->file_index = 1;
@@ -673,8 +754,7 @@ TEST_F(poll, fixed_and_fd)
 	int copy = dup(self->pipe[0]);
 
 	ASSERT_LE(0, copy);
-	ASSERT_EQ(1, arm_fixed(&self->ring, variant->flags,
-			       self->pipe[0]));
+	ASSERT_EQ(1, arm_fixed(&self->ring, variant->flags, self->pipe[0]));
 	ARM(&self->ring, copy, EPOLLIN, POLL + 1);
 	EXPECT_EQ(1, set_slot(&self->ring, -1));
 	EXPECT_SILENT(&self->ring);
@@ -1211,9 +1291,9 @@ TEST_F(poll, eventfd_of_ring)
 	EXPECT_EQ(0, sys_io_uring_register(self->ring.fd,
 					   IORING_UNREGISTER_EVENTFD, NULL, 0));
 	EXPECT_CQE(&self->ring, POLL, EPOLLIN,
-		   variant->flags == LEVEL ? IORING_CQE_F_MORE : 0);
+		   variant->flags == POLL_LEVEL ? IORING_CQE_F_MORE : 0);
 	EXPECT_EQ(0, close(fd));
-	if (variant->flags == LEVEL)
+	if (variant->flags == POLL_LEVEL)
 		EXPECT_CLOSED(&self->ring, POLL);
 	else
 		EXPECT_SILENT(&self->ring);
@@ -1256,7 +1336,7 @@ TEST_F(poll, not_pollable)
 	ARM(&self->ring, fd, EPOLLIN, POLL);
 	EXPECT_EQ(0, ring_wait(&self->ring, 1));
 	EXPECT_CQE(&self->ring, POLL,
-		   variant->flags == LEVEL ? -EPERM : EPOLLIN, 0);
+		   variant->flags == POLL_LEVEL ? -EPERM : EPOLLIN, 0);
 	EXPECT_EQ(0, close(fd));
 	EXPECT_SILENT(&self->ring);
 }
@@ -1339,8 +1419,7 @@ TEST_F(poll, ring_exit_fixed)
 	struct ring r;
 
 	ASSERT_EQ(0, ring_init(&r, &variant->ring));
-	ASSERT_EQ(1, arm_fixed(&r, variant->flags,
-			       self->pipe[0]));
+	ASSERT_EQ(1, arm_fixed(&r, variant->flags, self->pipe[0]));
 	EXPECT_EQ(0, file_events(self->pipe[1], 0, 0));
 	ring_exit(&r);
 	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, RING_SOON_MS));
@@ -1352,8 +1431,7 @@ TEST_F(poll, ring_exit_polls_itself)
 	struct ring r;
 
 	ASSERT_EQ(0, ring_init(&r, &variant->ring));
-	ASSERT_EQ(1, arm_fixed(&r, variant->flags,
-			       self->pipe[0]));
+	ASSERT_EQ(1, arm_fixed(&r, variant->flags, self->pipe[0]));
 	ARM(&r, r.fd, EPOLLIN, POLL + 1);
 	ring_exit(&r);
 	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, RING_SOON_MS));
@@ -1367,8 +1445,7 @@ TEST_F(poll, ring_exit_polled)
 
 	ASSERT_EQ(0, ring_init(&a, &variant->ring));
 	ASSERT_EQ(0, ring_init(&b, &variant->ring));
-	ASSERT_EQ(1, arm_fixed(&a, variant->flags,
-			       self->pipe[0]));
+	ASSERT_EQ(1, arm_fixed(&a, variant->flags, self->pipe[0]));
 	ARM(&a, b.fd, EPOLLIN, POLL + 1);
 	ARM(&b, a.fd, EPOLLIN, POLL);
 	ring_exit(&a);
@@ -1400,24 +1477,51 @@ FIXTURE_VARIANT(process)
 	struct ring_opts ring;
 };
 
-#define PROCESS_VARIANT(name, ...)					\
-	FIXTURE_VARIANT_ADD(process, oneshot_##name) {			\
-		.flags = ONESHOT, .ring = { __VA_ARGS__ },		\
-	};								\
-	FIXTURE_VARIANT_ADD(process, edge_##name) {			\
-		.flags = EDGE, .ring = { __VA_ARGS__ },			\
-	};								\
-	FIXTURE_VARIANT_ADD(process, level_##name) {			\
-		.flags = LEVEL, .ring = { __VA_ARGS__ },		\
-	};
-PROCESS_VARIANT(plain, .flags = 0)
-PROCESS_VARIANT(defer_taskrun, .flags = IORING_SETUP_SINGLE_ISSUER |
-					IORING_SETUP_DEFER_TASKRUN)
-PROCESS_VARIANT(sqpoll, .flags = IORING_SETUP_SQPOLL)
+FIXTURE_VARIANT_ADD(process, oneshot_plain) {
+	.flags = POLL_ONESHOT,
+};
+
+FIXTURE_VARIANT_ADD(process, oneshot_defer_taskrun) {
+	.flags = POLL_ONESHOT,
+	.ring.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+};
+
+FIXTURE_VARIANT_ADD(process, oneshot_sqpoll) {
+	.flags = POLL_ONESHOT,
+	.ring.flags = IORING_SETUP_SQPOLL,
+};
+
+FIXTURE_VARIANT_ADD(process, edge_plain) {
+	.flags = POLL_EDGE,
+};
+
+FIXTURE_VARIANT_ADD(process, edge_defer_taskrun) {
+	.flags = POLL_EDGE,
+	.ring.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+};
+
+FIXTURE_VARIANT_ADD(process, edge_sqpoll) {
+	.flags = POLL_EDGE,
+	.ring.flags = IORING_SETUP_SQPOLL,
+};
+
+FIXTURE_VARIANT_ADD(process, level_plain) {
+	.flags = POLL_LEVEL,
+};
+
+FIXTURE_VARIANT_ADD(process, level_defer_taskrun) {
+	.flags = POLL_LEVEL,
+	.ring.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+};
+
+FIXTURE_VARIANT_ADD(process, level_sqpoll) {
+	.flags = POLL_LEVEL,
+	.ring.flags = IORING_SETUP_SQPOLL,
+};
 
 FIXTURE_SETUP(process)
 {
-	if (!supported(variant->flags))
+	if (!ring_has_kind(variant->flags))
 		SKIP(return, "not supported");
 	ASSERT_EQ(0, ring_init(&self->ring, &variant->ring));
 	ASSERT_EQ(0, pipe2(self->pipe, O_CLOEXEC));

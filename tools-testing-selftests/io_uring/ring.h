@@ -46,33 +46,6 @@ struct ring_opts {
 	bool reg_wait;			/* for ring_wait_reg() */
 };
 
-/*
- * Kinds of rings to test, each is X(its name, members of struct ring_opts): how
- * completions get to the task, and what else there is.
- */
-#define RING_TASK_KINDS(X)						\
-	X(plain, .flags = 0)						\
-	X(coop_taskrun, .flags = IORING_SETUP_COOP_TASKRUN)		\
-	X(coop_taskrun_flag, .flags = IORING_SETUP_COOP_TASKRUN |	\
-				      IORING_SETUP_TASKRUN_FLAG)	\
-	X(defer_taskrun, .flags = IORING_SETUP_SINGLE_ISSUER |		\
-				  IORING_SETUP_DEFER_TASKRUN)		\
-	X(sqpoll, .flags = IORING_SETUP_SQPOLL)
-
-#define RING_KINDS(X)							\
-	RING_TASK_KINDS(X)						\
-	X(single_issuer, .flags = IORING_SETUP_SINGLE_ISSUER)		\
-	X(defer_taskrun_flag, .flags = IORING_SETUP_SINGLE_ISSUER |	\
-				       IORING_SETUP_DEFER_TASKRUN |	\
-				       IORING_SETUP_TASKRUN_FLAG)	\
-	X(cqe32, .flags = IORING_SETUP_CQE32)				\
-	X(cqe_mixed, .flags = IORING_SETUP_CQE_MIXED)			\
-	X(no_sqarray, .flags = IORING_SETUP_NO_SQARRAY)			\
-	X(r_disabled, .disabled = true)					\
-	X(resized, .flags = IORING_SETUP_SINGLE_ISSUER |		\
-			    IORING_SETUP_DEFER_TASKRUN,			\
-		   .resize = true)
-
 struct ring {
 	int fd;
 	unsigned int flags;
@@ -234,6 +207,18 @@ static inline bool ring_has(unsigned int features)
 		      (p.features & features) == features);
 	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
 	       WEXITSTATUS(status);
+}
+
+/* Kinds of polls that end with their file, sqe->len of POLL_ADD */
+#define POLL_ONESHOT	IORING_POLL_CANCEL_ON_CLOSE
+#define POLL_EDGE	(IORING_POLL_CANCEL_ON_CLOSE | IORING_POLL_ADD_MULTI)
+#define POLL_LEVEL	(IORING_POLL_ADD_MULTI | IORING_POLL_ADD_LEVEL)
+
+static inline bool ring_has_kind(unsigned int flags)
+{
+	return ring_has(flags & IORING_POLL_ADD_LEVEL ?
+			IORING_FEAT_POLL_LEVEL :
+			IORING_FEAT_POLL_CANCEL_ON_CLOSE);
 }
 
 /* The kernel has level triggered polls. Not so: SKIP(return, "..."). */
@@ -563,8 +548,6 @@ static inline void prep_poll(struct io_uring_sqe *sqe, int fd, uint32_t mask,
 	sqe->poll32_events = ring_poll_mask(mask);
 	sqe->user_data = user_data;
 }
-
-#define POLL_LEVEL	(IORING_POLL_ADD_MULTI | IORING_POLL_ADD_LEVEL)
 
 static inline void prep_level(struct io_uring_sqe *sqe, int fd, uint32_t mask,
 			      uint64_t user_data)

@@ -19,9 +19,55 @@ FIXTURE_VARIANT(ring)
 	struct ring_opts ring;
 };
 
-#define RING_VARIANT(name, ...)						\
-	FIXTURE_VARIANT_ADD(ring, name) { .ring = { __VA_ARGS__ }, };
-RING_KINDS(RING_VARIANT)
+FIXTURE_VARIANT_ADD(ring, plain) {
+	.ring.flags = 0,
+};
+
+FIXTURE_VARIANT_ADD(ring, coop_taskrun) {
+	.ring.flags = IORING_SETUP_COOP_TASKRUN,
+};
+
+FIXTURE_VARIANT_ADD(ring, coop_taskrun_flag) {
+	.ring.flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+};
+
+FIXTURE_VARIANT_ADD(ring, single_issuer) {
+	.ring.flags = IORING_SETUP_SINGLE_ISSUER,
+};
+
+FIXTURE_VARIANT_ADD(ring, defer_taskrun) {
+	.ring.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+};
+
+FIXTURE_VARIANT_ADD(ring, defer_taskrun_flag) {
+	.ring.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+		      IORING_SETUP_TASKRUN_FLAG,
+};
+
+FIXTURE_VARIANT_ADD(ring, sqpoll) {
+	.ring.flags = IORING_SETUP_SQPOLL,
+};
+
+FIXTURE_VARIANT_ADD(ring, cqe32) {
+	.ring.flags = IORING_SETUP_CQE32,
+};
+
+FIXTURE_VARIANT_ADD(ring, cqe_mixed) {
+	.ring.flags = IORING_SETUP_CQE_MIXED,
+};
+
+FIXTURE_VARIANT_ADD(ring, no_sqarray) {
+	.ring.flags = IORING_SETUP_NO_SQARRAY,
+};
+
+FIXTURE_VARIANT_ADD(ring, r_disabled) {
+	.ring.disabled = true,
+};
+
+FIXTURE_VARIANT_ADD(ring, resized) {
+	.ring.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+	.ring.resize = true,
+};
 
 FIXTURE_SETUP(ring)
 {
