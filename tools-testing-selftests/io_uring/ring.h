@@ -190,23 +190,36 @@ static inline int ring_register_wait(struct ring *r)
 	return sys_io_uring_register(r->fd, IORING_REGISTER_MEM_REGION, &mr, 1);
 }
 
+static unsigned int ring_features;	/* IORING_FEAT_* of the kernel */
+
 /*
- * The kernel has got these IORING_FEAT_*. A child finds out, as what's left to do
- * once a ring has been closed interrupts the system calls of those who have used
- * it.
+ * Before any test is forked. A child finds out, as what's left to do once a ring
+ * has been closed interrupts the system calls of those who have used it.
  */
-static inline bool ring_has(unsigned int features)
+static inline void __attribute__((constructor)) ring_find_features(void)
 {
 	struct io_uring_params p = {};
-	int status;
+	int fds[2];
 	pid_t pid;
 
+	if (pipe(fds))
+		return;
 	pid = fork();
-	if (!pid)
-		_exit(sys_io_uring_setup(1, &p) >= 0 &&
-		      (p.features & features) == features);
-	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
-	       WEXITSTATUS(status);
+	if (!pid) {
+		if (sys_io_uring_setup(1, &p) < 0)
+			p.features = 0;
+		_exit(write(fds[1], &p.features, sizeof(p.features)) < 0);
+	}
+	close(fds[1]);
+	if (read(fds[0], &ring_features, sizeof(ring_features)) < 0)
+		ring_features = 0;
+	close(fds[0]);
+	waitpid(pid, NULL, 0);
+}
+
+static inline bool ring_has(unsigned int features)
+{
+	return (ring_features & features) == features;
 }
 
 /* Kinds of polls that end with their file, sqe->len of POLL_ADD */
