@@ -23,13 +23,17 @@ static bool released(int writer)
 	return ret;
 }
 
-/* A pipe whose reader is polled: idle, ready, reported, or that and consumed */
+/*
+ * A pipe whose reader is polled: idle, ready, reported, or that and consumed. It may
+ * be one that writes as well, and has two wait queues.
+ */
 static int polled_pipe(struct stress *s, int p[2])
 {
 	unsigned int state = pick(s, 4);
 
 	begin(s, 0);
 	if (pipe2(p, O_CLOEXEC | O_NONBLOCK) ||
+	    (pick(s, 2) && both_ways(&p[0])) ||
 	    submit_poll(s, p[0], EPOLLIN, 0) != 1)
 		return -1;
 	if (state > 0 && write(p[1], "x", 1) != 1)
@@ -145,7 +149,7 @@ TEST_F_TIMEOUT(stress, close_wait, TIMEOUT)
 		start_any(s, 1, p[1]);
 		dawdle(s);
 		CHECK(settle(s, 0));
-		finish(s);
+		CHECK(finish(s));
 		CHECK(ended(s, 0) && released(p[1]));
 	}
 }
@@ -163,7 +167,7 @@ TEST_F_TIMEOUT(stress, close_close, TIMEOUT)
 		dawdle(s);
 		close(p[0]);
 		CHECK(settle(s, 0));
-		finish(s);
+		CHECK(finish(s));
 		CHECK(ended(s, 0) && released(p[1]));
 	}
 }
@@ -179,7 +183,7 @@ TEST_F_TIMEOUT(stress, close_cancel, TIMEOUT)
 		start_any(s, 1, p[1]);
 		dawdle(s);
 		CHECK(submit_cancel(s, 0) == 1 && settle(s, 0));
-		finish(s);
+		CHECK(finish(s));
 		CHECK(ended(s, 0) && may_be(s->res[1]));
 		CHECK(released(p[1]));
 	}
@@ -202,7 +206,7 @@ TEST_F_TIMEOUT(stress, close_cancel_all, TIMEOUT)
 		CHECK(submit_cancel(s, IORING_ASYNC_CANCEL_ANY |
 				       IORING_ASYNC_CANCEL_ALL) == 1);
 		CHECK(settle(s, 0));
-		finish(s);
+		CHECK(finish(s));
 		for (i = 0; i <= ARRAY_SIZE(mask); i++)
 			CHECK(ended(s, i));
 		CHECK(released(p[1]));
@@ -220,7 +224,7 @@ TEST_F_TIMEOUT(stress, close_remove, TIMEOUT)
 		start_any(s, 1, p[1]);
 		dawdle(s);
 		CHECK(submit_remove(s) == 1 && settle(s, 0));
-		finish(s);
+		CHECK(finish(s));
 		CHECK(ended(s, 0) && may_be(s->res[1]));
 		CHECK(released(p[1]));
 	}
@@ -238,7 +242,7 @@ TEST_F_TIMEOUT(stress, close_update, TIMEOUT)
 		dawdle(s);
 		CHECK(submit_update(s, pick(s, 2) ? EPOLLIN : EPOLLOUT) == 1);
 		CHECK(settle(s, 0));
-		finish(s);
+		CHECK(finish(s));
 		CHECK(ended(s, 0) && may_be(s->res[1]));
 		CHECK(released(p[1]));
 	}
@@ -261,7 +265,7 @@ TEST_F_TIMEOUT(stress, close_cancel_fd, TIMEOUT)
 			    s->base + s->n++);
 		sqe->fd = p[0];
 		CHECK(ring_submit(&s->ring) == 1 && settle(s, 0));
-		finish(s);
+		CHECK(finish(s));
 		CHECK(ended(s, 0) && (may_be(s->res[1]) ||
 				      s->res[1] == -EBADF));
 		CHECK(released(p[1]));
@@ -294,7 +298,7 @@ TEST_F_TIMEOUT(stress, close_woken_for_nothing, TIMEOUT)
 			break;
 		}
 		CHECK(settle(s, 0));
-		finish(s);
+		CHECK(finish(s));
 		CHECK(s->res[0] == -ECANCELED && may_be(s->res[1]));
 	}
 }
@@ -315,7 +319,7 @@ TEST_F_TIMEOUT(stress, close_async_arm, TIMEOUT)
 		if (pick(s, 2))
 			CHECK(submit_cancel(s, 0) == 1);
 		CHECK(settle(s, 0));
-		finish(s);
+		CHECK(finish(s));
 		CHECK(ended(s, 0) || s->res[0] == -EBADF);
 		CHECK(may_be(s->res[1]) && released(p[1]));
 	}
@@ -348,7 +352,7 @@ TEST_F_TIMEOUT(stress, fixed, TIMEOUT)
 					    IORING_REGISTER_FILES_UPDATE,
 					    &up, 1) == 1);
 		CHECK(settle(s, 0));
-		finish(s);
+		CHECK(finish(s));
 		CHECK(ended(s, 0) && released(p[1]));
 	}
 }
@@ -357,22 +361,24 @@ TEST_F_TIMEOUT(stress, fixed, TIMEOUT)
 TEST_F_TIMEOUT(stress, close_exit, TIMEOUT)
 {
 	struct stress *s = &self->s;
+	unsigned int turns;
 	pid_t child;
 	int p[2];
 
 	for (s->round = 0; s->round < s->count / 10; s->round++) {
 		CHECK(!polled_pipe(s, p));
+		turns = pick(s, MAX_DELAY);
 		child = fork();
 		CHECK(child >= 0);
 		if (!child) {
-			delay(pick(s, MAX_DELAY));
+			delay(turns);
 			_exit(0);
 		}
 		start(s, 0, OP_CLOSE, p[0]);
 		start_any(s, 1, p[1]);
 		dawdle(s);
 		CHECK(settle(s, 0));
-		finish(s);
+		CHECK(finish(s));
 		CHECK(waitpid(child, NULL, 0) == child);
 		CHECK(ended(s, 0) && released(p[1]));
 	}
@@ -390,8 +396,10 @@ TEST_F_TIMEOUT(stress, close_ring_exit, TIMEOUT)
 		CHECK(!ring_init(&r, &variant->ring));
 		for (i = 0; i < 2; i++) {
 			CHECK(!pipe2(p[i], O_CLOEXEC));
-			CHECK(ring_arm_as(&r, s->flags, p[i][0], EPOLLIN, 2 * i) == 1);
-			CHECK(ring_arm_as(&r, s->flags, p[i][0], EPOLLOUT, 2 * i + 1) == 1);
+			CHECK(ring_arm_as(&r, s->flags, p[i][0], EPOLLIN,
+					  2 * i) == 1);
+			CHECK(ring_arm_as(&r, s->flags, p[i][0], EPOLLOUT,
+					  2 * i + 1) == 1);
 		}
 		CHECK(write(p[1][1], "x", 1) == 1);
 		CHECK(pick(s, 2) || !ring_wait(&r, 1));
@@ -399,7 +407,7 @@ TEST_F_TIMEOUT(stress, close_ring_exit, TIMEOUT)
 		start(s, 1, OP_CLOSE, p[1][0]);
 		dawdle(s);
 		ring_exit(&r);
-		finish(s);
+		CHECK(finish(s));
 		CHECK(released(p[0][1]) && released(p[1][1]));
 	}
 }
@@ -408,12 +416,16 @@ TEST_F_TIMEOUT(stress, close_ring_exit, TIMEOUT)
 TEST_F_TIMEOUT(stress, close_process_exit, TIMEOUT)
 {
 	struct stress *s = &self->s;
+	unsigned int turns;
+	bool closes;
 	struct ring r;
 	pid_t child;
-	int p[2];
+	int p[2], status;
 
 	for (s->round = 0; s->round < s->count / 10; s->round++) {
 		CHECK(!pipe2(p, O_CLOEXEC));
+		turns = pick(s, MAX_DELAY);
+		closes = pick(s, 2);
 		child = fork();
 		CHECK(child >= 0);
 		if (!child) {
@@ -422,16 +434,16 @@ TEST_F_TIMEOUT(stress, close_process_exit, TIMEOUT)
 			    ring_arm_as(&r, s->flags, p[0], EPOLLIN, 0) != 1 ||
 			    ring_arm_as(&r, s->flags, p[0], EPOLLOUT, 1) != 1)
 				_exit(1);
-			if (pick(s, 2))
+			if (closes)
 				close(p[0]);
-			delay(pick(s, MAX_DELAY));
+			delay(turns);
 			_exit(0);
 		}
 		start(s, 0, OP_CLOSE, p[0]);
 		start(s, 1, OP_WRITE, p[1]);
 		dawdle(s);
-		finish(s);
-		CHECK(waitpid(child, NULL, 0) == child);
+		CHECK(finish(s));
+		CHECK(waitpid(child, &status, 0) == child && !status);
 		CHECK(released(p[1]));
 	}
 }

@@ -431,6 +431,41 @@ TEST_F(poll, idle_again)
 	EXPECT_CLOSED(&self->ring, POLL);
 }
 
+/* A file with two wait queues, one of which has woken the poll, or hasn't */
+TEST_F(poll, two_wait_queues)
+{
+	ASSERT_EQ(0, both_ways(&self->pipe[0]));
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
+	EXPECT_SILENT(&self->ring);
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, 0));
+	EXPECT_CLOSED(&self->ring, POLL);
+}
+
+TEST_F(poll, two_wait_queues_woken)
+{
+	ASSERT_EQ(0, both_ways(&self->pipe[0]));
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
+	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, RING_SOON_MS));
+	EXPECT_TRUE(ends_once(&self->ring, variant->flags, POLL, EPOLLIN));
+}
+
+/* Level triggered polls can't be exclusive. */
+TEST_F(poll, exclusive)
+{
+	ARM(&self->ring, self->pipe[0], EPOLLIN | EPOLLEXCLUSIVE, POLL);
+	if (variant->flags == POLL_LEVEL) {
+		EXPECT_EQ(0, ring_wait(&self->ring, 1));
+		EXPECT_CQE(&self->ring, POLL, -EINVAL, 0);
+	} else {
+		EXPECT_EQ(0, close(self->pipe[0]));
+		EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, 0));
+		EXPECT_CLOSED(&self->ring, POLL);
+	}
+}
+
 /* The other end first: that is an event, and no end. */
 TEST_F(poll, hung_up)
 {
@@ -868,6 +903,8 @@ TEST_F(poll, behind_others)
 	EXPECT_EQ(0, ring_wait(&self->ring, 1));
 	EXPECT_CQE(&self->ring, OP, 0, 0);
 	EXPECT_SILENT(&self->ring);
+	/* SQPOLL: the first CQE is there before that */
+	ASSERT_TRUE(ring_wait_armed(&self->ring));
 	EXPECT_EQ(0, close(self->pipe[0]));
 	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, 0));
 	EXPECT_CLOSED(&self->ring, POLL);
@@ -1001,6 +1038,25 @@ TEST_F(poll, async_ready)
 	EXPECT_CLOSED_OR_DONE(&self->ring, variant->flags, POLL);
 }
 
+TEST_F(poll, async_fixed)
+{
+	struct io_uring_sqe *sqe;
+
+	ASSERT_EQ(0, sys_io_uring_register(self->ring.fd,
+					   IORING_REGISTER_FILES,
+					   self->pipe, 1));
+	EXPECT_EQ(0, close(self->pipe[0]));
+	sqe = ring_sqe(&self->ring);
+	prep_poll(sqe, 0, EPOLLIN, variant->flags, POLL);
+	sqe->flags = IOSQE_ASYNC | IOSQE_FIXED_FILE;
+	ASSERT_EQ(1, ring_submit(&self->ring));
+	ASSERT_TRUE(ring_wait_armed(&self->ring));
+	EXPECT_SILENT(&self->ring);
+	EXPECT_EQ(1, set_slot(&self->ring, -1));
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, RING_SOON_MS));
+	EXPECT_CLOSED(&self->ring, POLL);
+}
+
 /*
  * Requests that change or end it
  */
@@ -1043,21 +1099,36 @@ TEST_F(poll, mask_updated)
 /* To one that the file is ready for */
 TEST_F(poll, mask_updated_to_ready)
 {
+	unsigned int i, polls = 0, ops = 0;
 	struct io_uring_cqe cqe;
-	unsigned int i;
 
 	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
 	ARM(&self->ring, self->pipe[0], EPOLLPRI, POLL);
 	ASSERT_EQ(1, update(&self->ring, IORING_POLL_UPDATE_EVENTS, EPOLLIN,
 			    0));
+	ASSERT_EQ(0, ring_wait(&self->ring, 2));
 	for (i = 0; i < 2; i++) {
-		ASSERT_EQ(0, ring_wait(&self->ring, 1));
 		ASSERT_TRUE(ring_pop(&self->ring, &cqe));
-		EXPECT_EQ(cqe.user_data == OP ? 0 : EPOLLIN, cqe.res);
+		polls += cqe.user_data == POLL && cqe.res == EPOLLIN;
+		ops += cqe.user_data == OP && !cqe.res;
 	}
+	EXPECT_EQ(1U, polls);
+	EXPECT_EQ(1U, ops);
 	EXPECT_EQ(0, close(self->pipe[0]));
 	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, 0));
 	EXPECT_CLOSED_OR_DONE(&self->ring, variant->flags, POLL);
+}
+
+/* A one-shot poll completes then, and lets go of the file before it's reported. */
+TEST_F(poll, mask_updated_to_ready_and_closed)
+{
+	ASSERT_EQ(1, write(self->pipe[1], "x", 1));
+	ARM(&self->ring, self->pipe[0], EPOLLPRI, POLL);
+	ASSERT_EQ(1, update(&self->ring, IORING_POLL_UPDATE_EVENTS, EPOLLIN,
+			    0));
+	EXPECT_EQ(0, close(self->pipe[0]));
+	/* SQPOLL: while it's being updated */
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, RING_SOON_MS));
 }
 
 TEST_F(poll, user_data_updated)
@@ -1160,6 +1231,71 @@ TEST_F(poll, removed_when_closed)
 	EXPECT_TRUE(op_finds_it_gone(&self->ring));
 }
 
+/*
+ * The file has been closed by a request before, and is released as the task leaves
+ * the kernel. What finds it in between doesn't wait for that.
+ */
+static bool dying_file(struct ring *r, int *res)
+{
+	unsigned int i, closes = 0, polls = 0, ops = 0;
+	struct io_uring_cqe cqe;
+
+	for (i = 0; i < 3; i++) {
+		if (ring_wait(r, 1) || !ring_pop(r, &cqe) || cqe.flags)
+			return false;
+		closes += cqe.user_data == OP && !cqe.res;
+		polls += cqe.user_data == POLL && cqe.res == -ECANCELED;
+		if (cqe.user_data == OP + 1) {
+			ops++;
+			*res = cqe.res;
+		}
+	}
+	return closes == 1 && polls == 1 && ops == 1 && !ring_harvest_count(r);
+}
+
+TEST_F(poll, updated_when_dying)
+{
+	struct io_uring_sqe *sqe;
+	int res = 0;
+
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
+	prep_close(ring_sqe(&self->ring), self->pipe[0]);
+	sqe = ring_sqe(&self->ring);
+	prep_poll_remove(sqe, POLL, OP + 1);
+	sqe->len = IORING_POLL_UPDATE_EVENTS;
+	sqe->poll32_events = ring_poll_mask(EPOLLPRI);
+	ASSERT_EQ(2, ring_submit(&self->ring));
+	EXPECT_TRUE(dying_file(&self->ring, &res));
+	EXPECT_TRUE(res == -EALREADY || res == -ENOENT);
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, RING_SOON_MS));
+}
+
+TEST_F(poll, removed_when_dying)
+{
+	int res = 1;
+
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
+	prep_close(ring_sqe(&self->ring), self->pipe[0]);
+	prep_poll_remove(ring_sqe(&self->ring), POLL, OP + 1);
+	ASSERT_EQ(2, ring_submit(&self->ring));
+	EXPECT_TRUE(dying_file(&self->ring, &res));
+	EXPECT_TRUE(!res || res == -EALREADY || res == -ENOENT);
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, RING_SOON_MS));
+}
+
+TEST_F(poll, canceled_when_dying)
+{
+	int res = 1;
+
+	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
+	prep_close(ring_sqe(&self->ring), self->pipe[0]);
+	prep_cancel(ring_sqe(&self->ring), POLL, 0, OP + 1);
+	ASSERT_EQ(2, ring_submit(&self->ring));
+	EXPECT_TRUE(dying_file(&self->ring, &res));
+	EXPECT_TRUE(!res || res == -EALREADY || res == -ENOENT);
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, RING_SOON_MS));
+}
+
 /* Neither keeps the file. */
 TEST_F(poll, removed)
 {
@@ -1198,7 +1334,8 @@ static int watch(void)
 {
 	int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 
-	if (inotify_add_watch(fd, WATCHED, IN_OPEN) < 0)
+	/* two of them: one that's like the last one doesn't wake */
+	if (inotify_add_watch(fd, WATCHED, IN_OPEN | IN_CLOSE) < 0)
 		abort();
 	return fd;
 }
@@ -1217,6 +1354,23 @@ TEST_F(poll, woken_for_nothing)
 	EXPECT_SILENT(&self->ring);
 	touch();
 	EXPECT_SILENT(&self->ring);
+	EXPECT_EQ(0, close(inotify));
+	EXPECT_CLOSED(&self->ring, POLL);
+}
+
+/* A worker arms it anew, if it's one-shot. */
+TEST_F(poll, async_woken_for_nothing)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&self->ring);
+	int inotify = watch();
+
+	prep_poll(sqe, inotify, EPOLLPRI, variant->flags, POLL);
+	sqe->flags = IOSQE_ASYNC;
+	ASSERT_EQ(1, ring_submit(&self->ring));
+	ASSERT_TRUE(ring_wait_armed(&self->ring));
+	touch();
+	EXPECT_SILENT(&self->ring);
+	ASSERT_TRUE(ring_wait_armed(&self->ring));
 	EXPECT_EQ(0, close(inotify));
 	EXPECT_CLOSED(&self->ring, POLL);
 }
@@ -1690,33 +1844,60 @@ TEST_F(process, scm_rights_garbage)
 	EXPECT_CLOSED(&self->ring, POLL);
 }
 
-/* As many as we are allowed to have, closed by the exit of the last owner */
-TEST_F(process, many_files)
+/*
+ * As many as we are allowed to have are polled, from FIRST_FD on, by the numbers 1 to
+ * that. Returns how many, 0 if that failed.
+ */
+static unsigned int arm_many(struct ring *r, unsigned int flags)
 {
+	unsigned int i, n = 10000;
 	struct rlimit lim;
-	int i, n, fd;
-	pid_t child;
+	int fd;
 
-	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &lim));
-	if (lim.rlim_max < 10000 + FIRST_FD)
-		lim.rlim_max = 10000 + FIRST_FD;
+	if (getrlimit(RLIMIT_NOFILE, &lim))
+		return 0;
+	if (lim.rlim_max < n + FIRST_FD)
+		lim.rlim_max = n + FIRST_FD;
 	lim.rlim_cur = lim.rlim_max;
-	if (setrlimit(RLIMIT_NOFILE, &lim))
-		ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &lim));
-	n = lim.rlim_cur < 10000 + FIRST_FD ? lim.rlim_cur - FIRST_FD : 10000;
-	ASSERT_LT(FIRST_FD, n);
+	if (setrlimit(RLIMIT_NOFILE, &lim) && getrlimit(RLIMIT_NOFILE, &lim))
+		return 0;
+	if (lim.rlim_cur < n + FIRST_FD)
+		n = lim.rlim_cur - FIRST_FD;
+
+	for (i = 0; i < n; i++) {
+		fd = eventfd(0, EFD_CLOEXEC);
+		if (dup3(fd, FIRST_FD + i, O_CLOEXEC) < 0 || close(fd))
+			return 0;
+		prep_poll(ring_sqe(r), FIRST_FD + i, EPOLLIN, flags, i + 1);
+		if ((i % BATCH == BATCH - 1 || i == n - 1) &&
+		    ring_submit(r) != (int)(i % BATCH + 1))
+			return 0;
+	}
+	return n;
+}
+
+TEST_F_TIMEOUT(process, many_files, 120)
+{
+	unsigned int n;
 
 	EXPECT_EQ(0, close(self->pipe[0]));
 	EXPECT_CLOSED(&self->ring, POLL);
-	for (i = 0; i < n; i++) {
-		fd = eventfd(0, EFD_CLOEXEC);
-		ASSERT_EQ(FIRST_FD + i, dup3(fd, FIRST_FD + i, O_CLOEXEC));
-		close(fd);
-		prep_poll(ring_sqe(&self->ring), FIRST_FD + i, EPOLLIN,
-			  variant->flags, i + 1);
-		if (i % BATCH == BATCH - 1 || i == n - 1)
-			ASSERT_EQ(i % BATCH + 1, ring_submit(&self->ring));
-	}
+	n = arm_many(&self->ring, variant->flags);
+	ASSERT_NE(0U, n);
+	EXPECT_EQ(0, sys_close_range(FIRST_FD, FIRST_FD + n - 1));
+	EXPECT_TRUE(each_closed_once(&self->ring, n));
+}
+
+/* By the exit of the last owner */
+TEST_F_TIMEOUT(process, many_files_exit, 120)
+{
+	unsigned int n;
+	pid_t child;
+
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_CLOSED(&self->ring, POLL);
+	n = arm_many(&self->ring, variant->flags);
+	ASSERT_NE(0U, n);
 	child = fork();
 	ASSERT_LE(0, child);
 	if (!child) {

@@ -4,9 +4,11 @@
 #define IO_URING_SELFTEST_FILES_H
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -103,6 +105,24 @@ static inline int recv_fd(int sk)
 		return -1;
 	memcpy(&fd, CMSG_DATA(cmsg), sizeof(fd));
 	return fd;
+}
+
+/*
+ * Make the read end of a pipe one that can be written as well: a file with two wait
+ * queues. 0 if fine.
+ */
+static inline int both_ways(int *fd)
+{
+	char path[32];
+	int both;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", *fd);
+	both = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	if (both < 0)
+		return -1;
+	close(*fd);
+	*fd = both;
+	return 0;
 }
 
 /* What poll() says about it, 0 if nothing happens within that time */

@@ -92,7 +92,7 @@ TEST_F_TIMEOUT(stress, wake, TIMEOUT)
 		CHECK(!(pick(s, 2) ? ring_harvest(&s->ring) :
 				     ring_wait(&s->ring, 1)));
 		collect(s);
-		finish(s);
+		CHECK(finish(s));
 	}
 	CHECK(reported(s));
 }
@@ -120,7 +120,7 @@ TEST_F_TIMEOUT(stress, wake_other, TIMEOUT)
 			collect(s);
 			CHECK(!s->broken);
 		}
-		finish(s);
+		CHECK(finish(s));
 		CHECK(byte_read(p[0][0]) && byte_read(p[1][0]));
 		if (pick(s, 2))
 			ring_harvest(&s->ring);
@@ -143,7 +143,7 @@ TEST_F_TIMEOUT(stress, wake_min_wait, TIMEOUT)
 		CHECK(!ring_wait_min(&s->ring, 2, 1 + pick(s, 500)));
 		collect(s);
 		CHECK(s->events[0] == 1 && !s->broken);
-		finish(s);
+		CHECK(finish(s));
 		CHECK(byte_read(p[0]) && !ring_harvest_count(&s->ring));
 	}
 }
@@ -162,7 +162,7 @@ TEST_F_TIMEOUT(stress, wake_update, TIMEOUT)
 		start(s, 0, OP_WRITE, p[1]);
 		dawdle(s);
 		CHECK(submit_update(s, EPOLLIN) == 1 && settle(s, 1));
-		finish(s);
+		CHECK(finish(s));
 		CHECK(!s->res[1] && !s->res[2]);
 		CHECK(reported(s));
 		CHECK(byte_read(p[0]));
@@ -186,7 +186,7 @@ TEST_F_TIMEOUT(stress, wake_cancel, TIMEOUT)
 		CHECK((pick(s, 2) ? submit_cancel(s, 0) : submit_remove(s)) ==
 		      1);
 		CHECK(settle(s, 0));
-		finish(s);
+		CHECK(finish(s));
 		CHECK(s->res[0] == -ECANCELED && !s->res[1]);
 		while (byte_read(p[0]))
 			;
@@ -206,7 +206,7 @@ TEST_F_TIMEOUT(stress, wake_async_arm, TIMEOUT)
 		dawdle(s);
 		CHECK(submit_poll(s, p[0], EPOLLIN, IOSQE_ASYNC) == 1);
 		CHECK(reported(s));
-		finish(s);
+		CHECK(finish(s));
 		CHECK(byte_read(p[0]));
 		CHECK(submit_remove(s) == 1 && settle(s, 0));
 		CHECK(s->res[0] == -ECANCELED && !s->res[1]);
@@ -242,7 +242,7 @@ TEST(wake_resize)
 		CHECK(!ring_resize(&s->ring, entries, 2 * entries));
 		CHECK(!ring_harvest(&s->ring));
 		collect(s);
-		finish(s);
+		CHECK(finish(s));
 	}
 	CHECK(reported(s));
 	stress_exit(s);

@@ -203,8 +203,10 @@ static inline void __attribute__((constructor)) ring_find_features(void)
 	pid_t pid;
 
 	if (pipe(fds))
-		return;
+		abort();
 	pid = fork();
+	if (pid < 0)
+		abort();
 	if (!pid) {
 		if (sys_io_uring_setup(1, &p) < 0)
 			p.features = 0;

@@ -143,7 +143,8 @@ static inline void start_any(struct stress *s, int i, int fd)
 	start(s, i, may && pick(s, 2) ? OP_HARVEST : OP_WRITE, fd);
 }
 
-static inline void finish(struct stress *s)
+/* False if anything has been wrong so far. */
+static inline bool finish(struct stress *s)
 {
 	int i;
 
@@ -153,6 +154,7 @@ static inline void finish(struct stress *s)
 		s->racer[i].started = false;
 		s->broken |= s->racer[i].failed;
 	}
+	return !s->broken;
 }
 
 static inline unsigned int from_env(const char *name, unsigned int value)
