@@ -645,6 +645,23 @@ static inline bool ring_wait_armed(struct ring *r)
 	return false;
 }
 
+/*
+ * Until the other end of the pipe is released. A request that has completed in
+ * a worker, without being armed, may leave that to the task.
+ */
+static inline bool ring_wait_released(struct ring *r, int writer)
+{
+	struct pollfd p = { .fd = writer };
+	unsigned int ms;
+
+	for (ms = 0; ms < RING_SOON_MS; ms += 10) {
+		ring_harvest(r);
+		if (poll(&p, 1, 10) == 1 && p.revents & POLLERR)
+			return true;
+	}
+	return false;
+}
+
 /* A byte more or less in what is polled */
 
 static inline void feed(int fd)
