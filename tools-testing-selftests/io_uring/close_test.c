@@ -933,12 +933,7 @@ static int arm_with_timeout(struct ring *r, unsigned int flags, int fd,
 
 	prep_poll(sqe, fd, EPOLLIN, flags, POLL);
 	sqe->flags = IOSQE_IO_LINK;
-	sqe = ring_sqe(r);
-	sqe->opcode = IORING_OP_LINK_TIMEOUT;
-	sqe->fd = -1;
-	sqe->addr = (uintptr_t)ts;
-	sqe->len = 1;
-	sqe->user_data = OP;
+	prep_link_timeout(ring_sqe(r), ts, OP);
 	return ring_submit(r);
 }
 
@@ -1064,12 +1059,7 @@ TEST_F(poll, async_fixed)
 static int update(struct ring *r, unsigned int flags, __u32 mask,
 		  __u64 user_data)
 {
-	struct io_uring_sqe *sqe = ring_sqe(r);
-
-	prep_poll_remove(sqe, POLL, OP);
-	sqe->len = flags;
-	sqe->poll32_events = ring_poll_mask(mask);
-	sqe->off = user_data;
+	prep_poll_update(ring_sqe(r), POLL, flags, mask, user_data, OP);
 	return ring_submit(r);
 }
 
@@ -1166,9 +1156,7 @@ TEST_F(poll, mask_updated_by_worker)
 
 	ARM(&self->ring, self->pipe[0], EPOLLPRI, POLL);
 	sqe = ring_sqe(&self->ring);
-	prep_poll_remove(sqe, POLL, OP);
-	sqe->len = IORING_POLL_UPDATE_EVENTS;
-	sqe->poll32_events = ring_poll_mask(EPOLLIN);
+	prep_poll_update(sqe, POLL, IORING_POLL_UPDATE_EVENTS, EPOLLIN, 0, OP);
 	sqe->flags = IOSQE_ASYNC;
 	ASSERT_EQ(1, ring_submit(&self->ring));
 	EXPECT_EQ(0, ring_wait(&self->ring, 1));
@@ -1255,15 +1243,12 @@ static bool dying_file(struct ring *r, int *res)
 
 TEST_F(poll, updated_when_dying)
 {
-	struct io_uring_sqe *sqe;
 	int res = 0;
 
 	ARM(&self->ring, self->pipe[0], EPOLLIN, POLL);
 	prep_close(ring_sqe(&self->ring), self->pipe[0]);
-	sqe = ring_sqe(&self->ring);
-	prep_poll_remove(sqe, POLL, OP + 1);
-	sqe->len = IORING_POLL_UPDATE_EVENTS;
-	sqe->poll32_events = ring_poll_mask(EPOLLPRI);
+	prep_poll_update(ring_sqe(&self->ring), POLL, IORING_POLL_UPDATE_EVENTS,
+			 EPOLLPRI, 0, OP + 1);
 	ASSERT_EQ(2, ring_submit(&self->ring));
 	EXPECT_TRUE(dying_file(&self->ring, &res));
 	EXPECT_TRUE(res == -EALREADY || res == -ENOENT);
@@ -1876,27 +1861,65 @@ static unsigned int arm_many(struct ring *r, unsigned int flags)
 	return n;
 }
 
-TEST_F_TIMEOUT(process, many_files, 120)
+FIXTURE(many)
 {
-	unsigned int n;
+	struct ring ring;
+	int go[2];
+};
 
-	EXPECT_EQ(0, close(self->pipe[0]));
-	EXPECT_CLOSED(&self->ring, POLL);
-	n = arm_many(&self->ring, variant->flags);
+FIXTURE_VARIANT(many)
+{
+	unsigned int flags;
+	struct ring_opts ring;
+};
+
+FIXTURE_VARIANT_ADD(many, oneshot_defer_taskrun) {
+	.flags = POLL_ONESHOT,
+	.ring.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+};
+
+FIXTURE_VARIANT_ADD(many, edge_plain) {
+	.flags = POLL_EDGE,
+};
+
+FIXTURE_VARIANT_ADD(many, level_defer_taskrun) {
+	.flags = POLL_LEVEL,
+	.ring.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+};
+
+FIXTURE_VARIANT_ADD(many, level_sqpoll) {
+	.flags = POLL_LEVEL,
+	.ring.flags = IORING_SETUP_SQPOLL,
+};
+
+FIXTURE_SETUP(many)
+{
+	if (!ring_has_kind(variant->flags))
+		SKIP(return, "not supported");
+	ASSERT_EQ(0, ring_init(&self->ring, &variant->ring));
+	ASSERT_EQ(0, pipe2(self->go, O_CLOEXEC));
+}
+
+FIXTURE_TEARDOWN(many)
+{
+	ring_exit(&self->ring);
+}
+
+TEST_F_TIMEOUT(many, closed, 120)
+{
+	unsigned int n = arm_many(&self->ring, variant->flags);
+
 	ASSERT_NE(0U, n);
 	EXPECT_EQ(0, sys_close_range(FIRST_FD, FIRST_FD + n - 1));
 	EXPECT_TRUE(each_closed_once(&self->ring, n));
 }
 
 /* By the exit of the last owner */
-TEST_F_TIMEOUT(process, many_files_exit, 120)
+TEST_F_TIMEOUT(many, closed_by_exit, 120)
 {
-	unsigned int n;
+	unsigned int n = arm_many(&self->ring, variant->flags);
 	pid_t child;
 
-	EXPECT_EQ(0, close(self->pipe[0]));
-	EXPECT_CLOSED(&self->ring, POLL);
-	n = arm_many(&self->ring, variant->flags);
 	ASSERT_NE(0U, n);
 	child = fork();
 	ASSERT_LE(0, child);

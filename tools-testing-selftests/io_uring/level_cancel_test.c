@@ -370,12 +370,7 @@ static void arm_timeout(struct __test_metadata *_metadata, struct ring *r,
 
 	prep_level(sqe, fd, EPOLLIN, 1);
 	sqe->flags = IOSQE_IO_LINK;
-	sqe = ring_sqe(r);
-	sqe->opcode = IORING_OP_LINK_TIMEOUT;
-	sqe->fd = -1;
-	sqe->addr = (uintptr_t)ts;
-	sqe->len = 1;
-	sqe->user_data = 2;
+	prep_link_timeout(ring_sqe(r), ts, 2);
 	ASSERT_EQ(2, ring_submit(r));
 }
 

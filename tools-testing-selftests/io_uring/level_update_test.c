@@ -19,12 +19,7 @@
 static int update(struct ring *r, __u64 target, unsigned int flags,
 		  __u32 mask, __u64 user_data)
 {
-	struct io_uring_sqe *sqe = ring_sqe(r);
-
-	prep_poll_remove(sqe, target, UPDATE);
-	sqe->len = flags;
-	sqe->poll32_events = ring_poll_mask(mask);
-	sqe->off = user_data;
+	prep_poll_update(ring_sqe(r), target, flags, mask, user_data, UPDATE);
 	return ring_submit(r);
 }
 
@@ -459,9 +454,8 @@ TEST(wakes_up_who_waits)
 
 		/* no CQE of its own, that would be enough to wake it up */
 		sqe = ring_sqe(&r);
-		prep_poll_remove(sqe, 1, UPDATE);
-		sqe->len = POLL_LEVEL | EVENTS;
-		sqe->poll32_events = ring_poll_mask(EPOLLOUT);
+		prep_poll_update(sqe, 1, POLL_LEVEL | EVENTS, EPOLLOUT, 0,
+				 UPDATE);
 		sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
 		ASSERT_EQ(1, ring_submit(&r));
 		ASSERT_EQ(0, pthread_join(thread, NULL));

@@ -579,6 +579,29 @@ static inline void prep_poll_remove(struct io_uring_sqe *sqe, uint64_t target,
 	sqe->user_data = user_data;
 }
 
+/* @flags: IORING_POLL_UPDATE_EVENTS to @mask, _USER_DATA to @new_data */
+static inline void prep_poll_update(struct io_uring_sqe *sqe, uint64_t target,
+				    unsigned int flags, uint32_t mask,
+				    uint64_t new_data, uint64_t user_data)
+{
+	prep_poll_remove(sqe, target, user_data);
+	sqe->len = flags;
+	sqe->poll32_events = ring_poll_mask(mask);
+	sqe->off = new_data;
+}
+
+/* Of the request before it, which needs IOSQE_IO_LINK. */
+static inline void prep_link_timeout(struct io_uring_sqe *sqe,
+				     const struct __kernel_timespec *ts,
+				     uint64_t user_data)
+{
+	sqe->opcode = IORING_OP_LINK_TIMEOUT;
+	sqe->fd = -1;
+	sqe->addr = (uintptr_t)ts;
+	sqe->len = 1;
+	sqe->user_data = user_data;
+}
+
 static inline void prep_cancel(struct io_uring_sqe *sqe, uint64_t target,
 			       unsigned int flags, uint64_t user_data)
 {

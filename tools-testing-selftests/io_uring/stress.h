@@ -283,11 +283,8 @@ static inline int submit_remove(struct stress *s)
 
 static inline int submit_update(struct stress *s, __u32 mask)
 {
-	struct io_uring_sqe *sqe = ring_sqe(&s->ring);
-
-	prep_poll_remove(sqe, s->base, s->base + s->n++);
-	sqe->len = IORING_POLL_UPDATE_EVENTS;
-	sqe->poll32_events = ring_poll_mask(mask);
+	prep_poll_update(ring_sqe(&s->ring), s->base, IORING_POLL_UPDATE_EVENTS,
+			 mask, 0, s->base + s->n++);
 	return ring_submit(&s->ring);
 }
 
