@@ -62,3 +62,14 @@ worktree() {
 # sources DIR COMMIT: what a kernel is built from, by content. The series change
 # nothing in tools/ but tests.
 sources() { git -C "$1" ls-tree "$2" | grep -vE '	(Documentation|MAINTAINERS|tools)$'; }
+
+# explained SUITE:TEST REASON: does scripts/skips say so for the kernel $flavour?
+explained() {
+	local kernels tests reason
+	while read -r kernels tests reason; do
+		case $kernels in '' | '#'*) continue ;; esac
+		# shellcheck disable=SC2053,SC2154 # patterns; flavour is the caller's
+		[[ $flavour == $kernels && $1 == $tests && $2 == $reason ]] && return
+	done <"$ROOT/scripts/skips"
+	return 1
+}
