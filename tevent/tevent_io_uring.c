@@ -21,10 +21,15 @@
  * it's another one's turn next. The file may be closed whenever one likes.
  *
  * One-shot polls are armed again after each event. Several of them may be
- * reported at once, while at most one handler is called by loop_once. So an
- * event that wasn't reported by this very wait may be out of date, and poll() is
- * asked again. The same goes for a level triggered poll whose event sat behind
- * completions of requests. The CQ ring is the queue of what is to be handled.
+ * reported at once, while at most one handler is called by loop_once, and what
+ * they report is what woke them. So poll() is asked again. The same goes for a
+ * level triggered poll whose event sat behind completions of requests. The CQ
+ * ring is the queue of what is to be handled.
+ *
+ * A poll that isn't level triggered is woken by the peer's shutdown(), whoever
+ * asks for that. It would be armed again for ever if it only waits for room to
+ * write. So such a poll is a multishot one, which reports changes, and is
+ * replaced after each event.
  *
  * A poll that isn't close aware holds its file. It's removed before the
  * tevent_fd is, so that a close() that follows is seen by the peer.
@@ -41,15 +46,15 @@
 #include "tevent_util.h"
 #include "tevent_io_uring.h"
 
-#ifdef HAVE_LIBURING
+#ifdef HAVE_TEVENT_IO_URING
 
 #include <liburing.h>
 
 /* SQEs, the CQ ring has twice as many. */
 #define IOURING_ENTRIES 128
 
-/* In user_data: not a struct iouring_poll but a struct iouring_op */
-#define IOURING_OP 1
+/* In user_data: not a struct iouring_poll but a request */
+#define IOURING_REQ 1
 
 #define IOURING_SQE_REFUSED (IOSQE_IO_LINK | IOSQE_IO_HARDLINK | \
 			     IOSQE_IO_DRAIN | IOSQE_CQE_SKIP_SUCCESS)
@@ -65,27 +70,32 @@ struct iouring_poll {
 	uint32_t armed;
 	/* its last CQE is going to come because we asked for it */
 	bool removing;
+	/* it's edge triggered, and has reported something */
+	bool replace;
+	/* a file that can't be polled is always ready, for a one-shot poll */
+	bool oneshot;
 	/* the file was closed, nobody has set flags since */
 	bool closed;
 	/* as in epoll: don't report it to those who only want to write */
 	bool got_error;
 };
 
-/* What the kernel knows of a request, until its last CQE */
-struct iouring_op {
-	struct iouring_op *prev, *next;
-	/* ->queued, ->submitted or ->canceled */
-	struct iouring_op **list;
-	/* NULL: it was freed */
-	struct tevent_io_uring_req *req;
-	/* instead of the result */
-	int error;
+/* A CQE that was taken from the ring while waiting for another one */
+struct iouring_cqe {
+	struct iouring_cqe *prev, *next;
+	struct io_uring_cqe cqe;
 };
 
 struct tevent_io_uring_req {
+	struct tevent_io_uring_req *prev, *next;
+	/* ->queued or ->submitted of that, NULL: it has completed */
+	struct tevent_io_uring_req **list;
 	struct iouring_event_context *iou;
-	/* NULL: it has completed */
-	struct iouring_op *op;
+
+	/* instead of the result */
+	int error;
+	/* says that it was cancelled */
+	struct tevent_immediate *im;
 
 	tevent_io_uring_submit_fn submit;
 	tevent_io_uring_complete_fn complete;
@@ -107,10 +117,9 @@ struct iouring_event_context {
 
 	struct iouring_poll *idle, *dirty;
 
-	struct iouring_op *queued, *submitted, *canceled;
+	struct tevent_io_uring_req *queued, *submitted;
+	struct iouring_cqe *cqes;
 
-	/* no more requests */
-	bool panicking;
 	bool (*panic_fallback)(struct tevent_context *ev, bool replay);
 };
 
@@ -121,9 +130,57 @@ static bool iouring_standard = false;
  * The ring
  */
 
+static bool iouring_close_aware(const struct iouring_event_context *iou)
+{
+	return iou->mode >= TEVENT_IO_URING_ONESHOT_CLOSE;
+}
+
+/* A number that, unlike pthread_t, isn't used again for another thread. */
+static uint64_t iouring_this_thread(void)
+{
+	static uint64_t last;
+	static __thread uint64_t id;
+
+	if (id == 0) {
+		id = __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
+	}
+	return id;
+}
+
+/* May we use the ring now? */
+static bool iouring_is_owner(const struct iouring_event_context *iou)
+{
+	return iou->ring_ok && iou->enabled &&
+	       iou->pid == tevent_cached_getpid() &&
+	       iou->owner == iouring_this_thread();
+}
+
+/* Afterwards none of them uses anything of ours. They complete later. */
+static void iouring_sync_cancel(struct iouring_event_context *iou,
+				uint64_t user_data, unsigned flags)
+{
+	struct io_uring_sync_cancel_reg reg = {
+		.addr = user_data,
+		.fd = -1,
+		.flags = flags,
+		/* for ever */
+		.timeout = { .tv_sec = -1, .tv_nsec = -1, },
+	};
+
+	while (io_uring_register_sync_cancel(&iou->ring, &reg) == -EINTR) {
+		continue;
+	}
+}
+
 static void iouring_ring_exit(struct iouring_event_context *iou)
 {
 	if (iou->ring_ok) {
+		if (!iouring_close_aware(iou) && iouring_is_owner(iou)) {
+			/* or else the files are held for some time */
+			iouring_sync_cancel(iou, 0, IORING_ASYNC_CANCEL_ANY |
+						    IORING_ASYNC_CANCEL_ALL);
+			io_uring_get_events(&iou->ring);
+		}
 		io_uring_queue_exit(&iou->ring);
 	}
 	iou->ring_ok = false;
@@ -173,29 +230,22 @@ static int iouring_ring_init(struct iouring_event_context *iou)
 	return 0;
 }
 
-static bool iouring_close_aware(const struct iouring_event_context *iou)
-{
-	return iou->mode >= TEVENT_IO_URING_ONESHOT_CLOSE;
-}
+static struct tevent_fd *iouring_event_add_fd(struct tevent_context *ev,
+					      TALLOC_CTX *mem_ctx,
+					      int fd, uint16_t flags,
+					      tevent_fd_handler_t handler,
+					      void *private_data,
+					      const char *handler_name,
+					      const char *location);
 
-/* A number that, unlike pthread_t, isn't used again for another thread. */
-static uint64_t iouring_this_thread(void)
+/* NULL if its events come from elsewhere */
+static struct iouring_event_context *iouring_of(struct tevent_context *ev)
 {
-	static uint64_t last;
-	static __thread uint64_t id;
-
-	if (id == 0) {
-		id = __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
+	if (ev->ops->add_fd != iouring_event_add_fd) {
+		return NULL;
 	}
-	return id;
-}
-
-/* May we use the ring now? */
-static bool iouring_is_owner(const struct iouring_event_context *iou)
-{
-	return iou->ring_ok && iou->enabled &&
-	       iou->pid == tevent_cached_getpid() &&
-	       iou->owner == iouring_this_thread();
+	return talloc_get_type_abort(ev->additional_data,
+				     struct iouring_event_context);
 }
 
 /*
@@ -247,9 +297,24 @@ static uint32_t iouring_poll_wanted(const struct iouring_poll *p)
 static void iouring_poll_update(struct iouring_event_context *iou,
 				struct iouring_poll *p)
 {
-	bool dirty = !p->removing && p->armed != iouring_poll_wanted(p);
+	bool dirty = !p->removing &&
+		     (p->replace || p->armed != iouring_poll_wanted(p));
 
 	iouring_poll_move(p, dirty ? &iou->dirty : &iou->idle);
+}
+
+/*
+ * If it fails, the poll has ended and we have got its last CQE, or will get it.
+ * IORING_OP_POLL_REMOVE would leave a poll alone that is about to report.
+ */
+static void iouring_prep_remove(struct iouring_poll *p,
+				struct io_uring_sqe *sqe)
+{
+	io_uring_prep_cancel64(sqe, (uintptr_t)p, 0);
+	/* prep leaves what was there */
+	io_uring_sqe_set_data64(sqe, 0);
+	sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+	p->removing = true;
 }
 
 static void iouring_prep_poll(const struct iouring_event_context *iou,
@@ -259,32 +324,31 @@ static void iouring_prep_poll(const struct iouring_event_context *iou,
 	uint32_t wanted = iouring_poll_wanted(p);
 
 	if (p->armed == 0) {
-		if (iou->mode == TEVENT_IO_URING_LEVEL) {
+		if (iou->mode == TEVENT_IO_URING_LEVEL && !p->oneshot) {
 			io_uring_prep_poll_level(sqe, p->fde->fd, wanted);
+		} else if (wanted == EPOLLOUT && !p->oneshot) {
+			io_uring_prep_poll_multishot(sqe, p->fde->fd, wanted);
 		} else {
 			io_uring_prep_poll_add(sqe, p->fde->fd, wanted);
-			if (iouring_close_aware(iou)) {
-				sqe->len |= IORING_POLL_CANCEL_ON_CLOSE;
-			}
+		}
+		if (iouring_close_aware(iou)) {
+			sqe->len |= IORING_POLL_CANCEL_ON_CLOSE;
 		}
 		io_uring_sqe_set_data(sqe, p);
 		p->armed = wanted;
 		return;
 	}
 
-	/*
-	 * If one of these fails, the poll has ended and we have got its last
-	 * CQE, or will get it.
-	 */
-	if (wanted == 0) {
-		io_uring_prep_poll_remove(sqe, (uintptr_t)p);
-		p->removing = true;
-	} else {
-		io_uring_prep_poll_update(sqe, (uintptr_t)p, 0, wanted,
-					  IORING_POLL_UPDATE_EVENTS);
-		p->armed = wanted;
+	if (wanted == 0 || iou->mode != TEVENT_IO_URING_LEVEL || p->oneshot) {
+		iouring_prep_remove(p, sqe);
+		return;
 	}
+	/* the same if this fails */
+	io_uring_prep_poll_update(sqe, (uintptr_t)p, 0, wanted,
+				  IORING_POLL_UPDATE_EVENTS);
+	io_uring_sqe_set_data64(sqe, 0);
 	sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+	p->armed = wanted;
 }
 
 /* NULL if the kernel takes no more SQEs for now */
@@ -329,9 +393,7 @@ static void iouring_poll_remove_now(struct iouring_event_context *iou,
 	if (sqe == NULL) {
 		return;
 	}
-	io_uring_prep_poll_remove(sqe, (uintptr_t)p);
-	sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-	p->removing = true;
+	iouring_prep_remove(p, sqe);
 	/* it's the task_work that lets go of the file */
 	io_uring_submit_and_get_events(&iou->ring);
 }
@@ -340,131 +402,194 @@ static void iouring_poll_remove_now(struct iouring_event_context *iou,
  * Requests
  */
 
-static void iouring_op_move(struct iouring_op *op, struct iouring_op **list)
+/* Are there no CQEs? */
+static bool iouring_is_empty(const struct iouring_event_context *iou)
 {
-	DLIST_REMOVE(*op->list, op);
-	DLIST_ADD_END(*list, op);
-	op->list = list;
+	return iou->cqes == NULL && io_uring_cq_ready(&iou->ring) == 0;
 }
 
-/* Both don't know each other any more. */
-static void iouring_op_detach(struct iouring_op *op)
+static bool iouring_pop(struct iouring_event_context *iou,
+			struct io_uring_cqe *cqe)
 {
-	if (op->req != NULL) {
-		op->req->op = NULL;
-		op->req = NULL;
+	struct iouring_cqe *first = iou->cqes;
+	struct io_uring_cqe *head = NULL;
+	unsigned int i;
+
+	if (first != NULL) {
+		*cqe = first->cqe;
+		DLIST_REMOVE(iou->cqes, first);
+		TALLOC_FREE(first);
+		return true;
 	}
+	io_uring_for_each_cqe(&iou->ring, i, head) {
+		*cqe = *head;
+		io_uring_cq_advance(&iou->ring, 1);
+		return true;
+	}
+	return false;
 }
 
-static void iouring_op_free(struct iouring_op *op)
+static void iouring_req_move(struct tevent_io_uring_req *req,
+			     struct tevent_io_uring_req **list)
 {
-	iouring_op_detach(op);
-	DLIST_REMOVE(*op->list, op);
-	TALLOC_FREE(op);
+	if (req->list != NULL) {
+		DLIST_REMOVE(*req->list, req);
+	}
+	if (list != NULL) {
+		DLIST_ADD_END(*list, req);
+	}
+	req->list = list;
+}
+
+/* Is it one of @req, and if so, is it the last one? */
+static bool iouring_cqe_of(const struct io_uring_cqe *cqe,
+			   const struct tevent_io_uring_req *req, bool *last)
+{
+	if (cqe->user_data != ((uintptr_t)req | IOURING_REQ)) {
+		return false;
+	}
+	*last = !(cqe->flags & IORING_CQE_F_MORE);
+	return true;
+}
+
+/* An event of a level triggered poll */
+static bool iouring_comes_again(const struct iouring_event_context *iou,
+				const struct io_uring_cqe *cqe)
+{
+	return iou->mode == TEVENT_IO_URING_LEVEL &&
+	       !(cqe->user_data & IOURING_REQ) &&
+	       (cqe->flags & IORING_CQE_F_MORE);
+}
+
+static void iouring_put_aside(struct iouring_event_context *iou,
+			      const struct io_uring_cqe *cqe)
+{
+	struct iouring_cqe *aside = talloc(iou, struct iouring_cqe);
+
+	if (aside == NULL) {
+		tevent_abort(iou->ev, "io_uring: no memory for a completion");
+		return;
+	}
+	*aside = (struct iouring_cqe) { .cqe = *cqe, };
+	DLIST_ADD_END(iou->cqes, aside);
 }
 
 /*
- * The kernel has it. Afterwards it doesn't use its memory any more, the last
- * CQE is still to come.
+ * The kernel has it. It may be at a place where it can't be cancelled, not even
+ * found, so only its last CQE tells that its memory isn't used any more. CQEs of
+ * others are put aside.
  */
-static void iouring_op_cancel(struct iouring_event_context *iou,
-			      struct iouring_op *op)
+static void iouring_req_cancel(struct iouring_event_context *iou,
+			       struct tevent_io_uring_req *req)
 {
-	struct io_uring_sync_cancel_reg reg = {
-		.addr = (uintptr_t)op | IOURING_OP,
-		.fd = -1,
-		/* for ever */
-		.timeout = { .tv_sec = -1, .tv_nsec = -1, },
-	};
+	struct iouring_cqe *aside = NULL;
+	struct iouring_cqe *next = NULL;
+	struct io_uring_cqe *cqe = NULL;
+	bool last = false;
+	unsigned int i;
+	unsigned int n;
+	int ret;
 
-	while (io_uring_register_sync_cancel(&iou->ring, &reg) == -EINTR) {
-		continue;
+	for (aside = iou->cqes; aside != NULL; aside = next) {
+		next = aside->next;
+		if (iouring_cqe_of(&aside->cqe, req, &last)) {
+			DLIST_REMOVE(iou->cqes, aside);
+			TALLOC_FREE(aside);
+		}
+	}
+	while (!last) {
+		io_uring_submit(&iou->ring);
+		iouring_sync_cancel(iou, (uintptr_t)req | IOURING_REQ, 0);
+		ret = io_uring_submit_and_wait(&iou->ring, 1);
+		n = 0;
+		io_uring_for_each_cqe(&iou->ring, i, cqe) {
+			if (!iouring_cqe_of(cqe, req, &last) &&
+			    !iouring_comes_again(iou, cqe)) {
+				iouring_put_aside(iou, cqe);
+			}
+			n++;
+		}
+		io_uring_cq_advance(&iou->ring, n);
+		if (ret < 0 && ret != -EINTR && ret != -EAGAIN &&
+		    ret != -EBUSY) {
+			/* somebody has closed it */
+			break;
+		}
 	}
 }
 
 static int iouring_req_destructor(struct tevent_io_uring_req *req)
 {
 	struct iouring_event_context *iou = req->iou;
-	struct iouring_op *op = req->op;
 
-	if (op == NULL) {
+	if (req->list == NULL) {
 		return 0;
 	}
-	if (op->list != &iou->submitted) {
-		iouring_op_free(op);
-		return 0;
-	}
-	if (iou->pid == tevent_cached_getpid()) {
+	if (req->list == &iou->submitted &&
+	    iou->pid == tevent_cached_getpid()) {
 		if (!iouring_is_owner(iou)) {
 			tevent_debug(iou->ev, TEVENT_DEBUG_ERROR,
 				     "io_uring: another thread has submitted "
 				     "this request, it isn't freed\n");
 			return -1;
 		}
-		iouring_op_cancel(iou, op);
+		iouring_req_cancel(iou, req);
 	}
-	iouring_op_detach(op);
+	iouring_req_move(req, NULL);
 	return 0;
 }
 
-/* None of them is going to complete here. */
-static void iouring_cancel_all(struct iouring_event_context *iou)
+static void iouring_req_canceled(struct tevent_context *ev,
+				 struct tevent_immediate *im,
+				 void *private_data)
 {
-	struct iouring_op *op = NULL;
-
-	if (iouring_is_owner(iou)) {
-		for (op = iou->submitted; op != NULL; op = op->next) {
-			iouring_op_cancel(iou, op);
-		}
-	}
-	while ((op = iou->submitted) != NULL) {
-		iouring_op_move(op, &iou->canceled);
-	}
-	while ((op = iou->queued) != NULL) {
-		iouring_op_move(op, &iou->canceled);
-	}
-}
-
-/* Tell the first one. false: it was freed */
-static bool iouring_complete_canceled(struct iouring_event_context *iou)
-{
-	struct tevent_io_uring_req *req = iou->canceled->req;
+	struct tevent_io_uring_req *req =
+		talloc_get_type_abort(private_data,
+		struct tevent_io_uring_req);
 	struct io_uring_cqe cqe = { .res = -ECANCELED, };
 
-	iouring_op_free(iou->canceled);
-	if (req == NULL) {
-		return false;
-	}
 	req->complete(req, &cqe, req->private_data);
-	return true;
+}
+
+/* Take all requests from the ring. @complete: and tell them, later */
+static void iouring_cancel_all(struct iouring_event_context *iou, bool complete)
+{
+	struct tevent_io_uring_req *req = NULL;
+
+	while ((req = iou->submitted) != NULL || (req = iou->queued) != NULL) {
+		if (req->list == &iou->submitted && iouring_is_owner(iou)) {
+			iouring_req_cancel(iou, req);
+		}
+		iouring_req_move(req, NULL);
+		if (complete) {
+			tevent_schedule_immediate(req->im, iou->ev,
+						  iouring_req_canceled, req);
+		}
+	}
 }
 
 static bool iouring_have_reqs(struct tevent_context *ev)
 {
-	struct iouring_event_context *iou =
-		talloc_get_type(ev->additional_data,
-		struct iouring_event_context);
+	struct iouring_event_context *iou = iouring_of(ev);
 
-	return iou != NULL && (iou->queued != NULL || iou->submitted != NULL ||
-			       iou->canceled != NULL);
+	return iou != NULL && (iou->queued != NULL || iou->submitted != NULL);
 }
 
-static void iouring_prep_op(struct iouring_event_context *iou,
-			    struct iouring_op *op,
-			    struct io_uring_sqe *sqe)
+static void iouring_prep_req(struct iouring_event_context *iou,
+			     struct tevent_io_uring_req *req,
+			     struct io_uring_sqe *sqe)
 {
-	struct tevent_io_uring_req *req = op->req;
-
-	iouring_op_move(op, &iou->submitted);
+	iouring_req_move(req, &iou->submitted);
 
 	io_uring_prep_nop(sqe);
 	req->submit(req, sqe, req->private_data);
-	if (sqe->flags & IOURING_SQE_REFUSED) {
+	if ((sqe->flags & IOURING_SQE_REFUSED) ||
+	    sqe->opcode == IORING_OP_ASYNC_CANCEL) {
 		io_uring_prep_nop(sqe);
 		sqe->flags = 0;
-		op->error = -EINVAL;
+		req->error = -EINVAL;
 	}
-	sqe->user_data = (uintptr_t)op | IOURING_OP;
+	sqe->user_data = (uintptr_t)req | IOURING_REQ;
 }
 
 /*
@@ -475,12 +600,11 @@ static void iouring_prep_op(struct iouring_event_context *iou,
 static bool iouring_flush(struct iouring_event_context *iou)
 {
 	struct iouring_poll *p = NULL;
-	struct iouring_op *op = NULL;
 	struct io_uring_sqe *sqe = NULL;
 
 	while ((p = iou->dirty) != NULL) {
-		if (p->removing || p->armed == iouring_poll_wanted(p)) {
-			iouring_poll_move(p, &iou->idle);
+		iouring_poll_update(iou, p);
+		if (p->list != &iou->dirty) {
 			continue;
 		}
 		sqe = iouring_get_sqe(iou);
@@ -490,12 +614,12 @@ static bool iouring_flush(struct iouring_event_context *iou)
 		iouring_prep_poll(iou, p, sqe);
 		iouring_poll_move(p, &iou->idle);
 	}
-	while ((op = iou->queued) != NULL) {
+	while (iou->queued != NULL) {
 		sqe = iouring_get_sqe(iou);
 		if (sqe == NULL) {
 			return false;
 		}
-		iouring_prep_op(iou, op, sqe);
+		iouring_prep_req(iou, iou->queued, sqe);
 	}
 	return true;
 }
@@ -533,20 +657,6 @@ static int iouring_enter(struct iouring_event_context *iou,
 	return MIN(ret, 0);
 }
 
-static bool iouring_pop(struct iouring_event_context *iou,
-			struct io_uring_cqe *cqe)
-{
-	struct io_uring_cqe *head = NULL;
-	unsigned int i;
-
-	io_uring_for_each_cqe(&iou->ring, i, head) {
-		*cqe = *head;
-		io_uring_cq_advance(&iou->ring, 1);
-		return true;
-	}
-	return false;
-}
-
 /*
  * called to set the panic fallback function.
  */
@@ -573,11 +683,7 @@ static void iouring_panic(struct iouring_event_context *iou,
 	bool (*panic_fallback)(struct tevent_context *ev, bool replay) =
 		iou->panic_fallback;
 
-	iou->panicking = true;
-	iouring_cancel_all(iou);
-	while (iou->canceled != NULL) {
-		iouring_complete_canceled(iou);
-	}
+	iouring_cancel_all(iou, true);
 	TALLOC_FREE(ev->additional_data);
 
 	tevent_debug(ev,
@@ -651,7 +757,14 @@ static enum iouring_step iouring_poll_ended(struct iouring_event_context *iou,
 	switch (error) {
 	case ECANCELED:
 		/* removed: its flags may have been set again meanwhile */
-		p->closed = !removed;
+		p->closed = !removed && iouring_close_aware(iou);
+		iouring_poll_update(iou, p);
+		return IOURING_GO_ON;
+	case EPERM:
+		if (p->oneshot) {
+			break;
+		}
+		p->oneshot = true;
 		iouring_poll_update(iou, p);
 		return IOURING_GO_ON;
 	case EBADF:
@@ -690,6 +803,7 @@ static enum iouring_step iouring_handle_poll(struct iouring_event_context *iou,
 					     const struct io_uring_cqe *cqe,
 					     bool fresh)
 {
+	bool level = iou->mode == TEVENT_IO_URING_LEVEL && !p->oneshot;
 	bool last = !(cqe->flags & IORING_CQE_F_MORE);
 	bool removed = p->removing;
 	uint32_t revents = cqe->res;
@@ -707,27 +821,25 @@ static enum iouring_step iouring_handle_poll(struct iouring_event_context *iou,
 	if (cqe->res < 0) {
 		return iouring_poll_ended(iou, p, -cqe->res, removed);
 	}
-	/* before the handler, which may wait for the same event */
-	iouring_poll_update(iou, p);
-	if (!fresh) {
+	if (!level || !fresh) {
 		revents = iouring_poll_again(p);
+	}
+	if (!level) {
+		/* before the handler, which may wait for the same event */
+		p->replace = !last && revents != 0;
+		iouring_poll_update(iou, p);
 	}
 	return iouring_event(iou, p, revents);
 }
 
-static enum iouring_step iouring_handle_op(struct iouring_op *op,
-					   struct io_uring_cqe *cqe)
+static enum iouring_step iouring_handle_req(struct tevent_io_uring_req *req,
+					    struct io_uring_cqe *cqe)
 {
-	struct tevent_io_uring_req *req = op->req;
-
-	if (op->error != 0) {
-		cqe->res = op->error;
+	if (req->error != 0) {
+		cqe->res = req->error;
 	}
 	if (!(cqe->flags & IORING_CQE_F_MORE)) {
-		iouring_op_free(op);
-	}
-	if (req == NULL) {
-		return IOURING_GO_ON;
+		iouring_req_move(req, NULL);
 	}
 	cqe->user_data = 0;
 	req->complete(req, cqe, req->private_data);
@@ -743,10 +855,10 @@ static enum iouring_step iouring_handle(struct iouring_event_context *iou,
 		/* a removal or an update that had nothing to do */
 		return IOURING_GO_ON;
 	}
-	if (data & IOURING_OP) {
-		return iouring_handle_op(
-			(struct iouring_op *)(data & ~(uintptr_t)IOURING_OP),
-			cqe);
+	if (data & IOURING_REQ) {
+		data &= ~(uintptr_t)IOURING_REQ;
+		return iouring_handle_req((struct tevent_io_uring_req *)data,
+					  cqe);
 	}
 	return iouring_handle_poll(iou, (struct iouring_poll *)data, cqe,
 				   fresh);
@@ -765,7 +877,7 @@ static int iouring_event_loop(struct iouring_event_context *iou,
 	int ret;
 
 	while (true) {
-		empty = io_uring_cq_ready(&iou->ring) == 0;
+		empty = iouring_is_empty(iou);
 		if (empty || iou->queued != NULL) {
 			ret = iouring_enter(iou, tval, empty);
 			if (ret < 0) {
@@ -786,7 +898,7 @@ static int iouring_event_loop(struct iouring_event_context *iou,
 		case IOURING_PANIC:
 			return -1;
 		}
-		if (io_uring_cq_ready(&iou->ring) == 0) {
+		if (iouring_is_empty(iou)) {
 			*tval = tevent_common_loop_timer_delay(ev);
 			if (tevent_timeval_is_zero(tval)) {
 				return 0;
@@ -803,18 +915,19 @@ static int iouring_event_loop(struct iouring_event_context *iou,
 	return 0;
 }
 
-/* A ring for this process and thread: none of the polls is armed there. */
-static int iouring_reopen(struct iouring_event_context *iou)
+/* Close the ring: none of the polls is armed any more. */
+static void iouring_leave(struct iouring_event_context *iou)
 {
 	struct iouring_poll *p = NULL;
 	struct iouring_poll *next = NULL;
 
 	iouring_ring_exit(iou);
-	if (iou->pid != tevent_cached_getpid()) {
-		/* our parent's */
-		iouring_cancel_all(iou);
-	}
+	while (iou->cqes != NULL) {
+		struct iouring_cqe *aside = iou->cqes;
 
+		DLIST_REMOVE(iou->cqes, aside);
+		TALLOC_FREE(aside);
+	}
 	for (p = iou->idle; p != NULL; p = next) {
 		next = p->next;
 		iouring_poll_move(p, &iou->dirty);
@@ -827,13 +940,19 @@ static int iouring_reopen(struct iouring_event_context *iou)
 		}
 		p->armed = 0;
 		p->removing = false;
+		p->replace = false;
 	}
+}
 
-	if (iouring_ring_init(iou) != 0) {
-		iouring_panic(iou, "io_uring_setup() failed", errno);
-		return -1;
+/* The ring and its requests are our parent's. */
+static void iouring_check_fork(struct iouring_event_context *iou)
+{
+	if (iou->pid == tevent_cached_getpid()) {
+		return;
 	}
-	return 0;
+	iouring_leave(iou);
+	iouring_cancel_all(iou, true);
+	iou->pid = tevent_cached_getpid();
 }
 
 /* Make the ring ours. -1 with errno: we can't have it */
@@ -841,20 +960,22 @@ static int iouring_take(struct iouring_event_context *iou)
 {
 	int ret;
 
+	iouring_check_fork(iou);
 	if (iouring_is_owner(iou)) {
 		return 0;
 	}
-	if (!iou->ring_ok || iou->enabled ||
-	    iou->pid != tevent_cached_getpid()) {
-		if (iou->submitted != NULL && iou->pid == tevent_cached_getpid()) {
+	if (iou->enabled) {
+		if (iou->submitted != NULL) {
 			tevent_debug(iou->ev, TEVENT_DEBUG_ERROR,
 				     "io_uring: requests of another thread\n");
 			errno = EBUSY;
 			return -1;
 		}
-		if (iouring_reopen(iou) != 0) {
-			return -1;
-		}
+		iouring_leave(iou);
+	}
+	if (!iou->ring_ok && iouring_ring_init(iou) != 0) {
+		iouring_panic(iou, "io_uring_setup() failed", errno);
+		return -1;
 	}
 	ret = io_uring_enable_rings(&iou->ring);
 	if (ret < 0) {
@@ -922,10 +1043,9 @@ static int iouring_event_loop_once(struct tevent_context *ev,
 		return -1;
 	}
 	iouring_log_mode(ev, iou->mode);
-	while (iou->canceled != NULL) {
-		if (iouring_complete_canceled(iou)) {
-			return 0;
-		}
+	if (ev->immediate_events != NULL) {
+		/* requests that fork() has cancelled */
+		return 0;
 	}
 	return iouring_event_loop(iou, &tval);
 }
@@ -936,13 +1056,16 @@ static int iouring_event_loop_wait(struct tevent_context *ev,
 {
 	int ret;
 
-	while (iouring_have_reqs(ev)) {
-		ret = _tevent_loop_once(ev, location);
-		if (ret != 0) {
-			return ret;
+	do {
+		while (iouring_have_reqs(ev)) {
+			ret = _tevent_loop_once(ev, location);
+			if (ret != 0) {
+				return ret;
+			}
 		}
-	}
-	return tevent_common_loop_wait(ev, location);
+		ret = tevent_common_loop_wait(ev, location);
+	} while (ret == 0 && iouring_have_reqs(ev));
+	return ret;
 }
 
 static int iouring_event_fd_destructor(struct tevent_fd *fde)
@@ -1036,10 +1159,7 @@ static int iouring_ctx_destructor(struct iouring_event_context *iou)
 {
 	struct iouring_poll *p = NULL;
 
-	iouring_cancel_all(iou);
-	while (iou->canceled != NULL) {
-		iouring_op_free(iou->canceled);
-	}
+	iouring_cancel_all(iou, false);
 	for (p = iou->idle; p != NULL; p = p->next) {
 		if (p->fde != NULL) {
 			p->fde->additional_data = NULL;
@@ -1157,12 +1277,6 @@ _PRIVATE_ const struct tevent_ops *tevent_iouring_standard_init(
  * What others may call
  */
 
-static struct iouring_event_context *iouring_of(struct tevent_context *ev)
-{
-	return talloc_get_type(tevent_wrapper_main_ev(ev)->additional_data,
-			       struct iouring_event_context);
-}
-
 enum tevent_io_uring_mode tevent_io_uring_get_mode(struct tevent_context *ev)
 {
 	struct iouring_event_context *iou = iouring_of(ev);
@@ -1179,34 +1293,31 @@ struct tevent_io_uring_req *tevent_io_uring_queue(
 {
 	struct iouring_event_context *iou = iouring_of(ev);
 	struct tevent_io_uring_req *req = NULL;
-	struct iouring_op *op = NULL;
 
-	if (iou == NULL || iou->panicking) {
+	if (iou == NULL) {
 		errno = ENOTSUP;
 		return NULL;
 	}
-	req = talloc(mem_ctx != NULL ? mem_ctx : iou->ev,
+	req = talloc(mem_ctx != NULL ? mem_ctx : ev,
 		     struct tevent_io_uring_req);
 	if (req == NULL) {
 		errno = ENOMEM;
 		return NULL;
 	}
-	op = talloc_zero(iou, struct iouring_op);
-	if (op == NULL) {
-		talloc_free(req);
-		errno = ENOMEM;
-		return NULL;
-	}
 	*req = (struct tevent_io_uring_req) {
 		.iou		= iou,
-		.op		= op,
+		.im		= tevent_create_immediate(req),
 		.submit		= submit,
 		.complete	= complete,
 		.private_data	= private_data,
 	};
-	op->req = req;
-	op->list = &iou->queued;
-	DLIST_ADD_END(iou->queued, op);
+	if (req->im == NULL) {
+		talloc_free(req);
+		errno = ENOMEM;
+		return NULL;
+	}
+	iouring_check_fork(iou);
+	iouring_req_move(req, &iou->queued);
 	talloc_set_destructor(req, iouring_req_destructor);
 	return req;
 }
@@ -1221,7 +1332,7 @@ void tevent_io_uring_set_standard(bool enable)
 	iouring_standard = enable;
 }
 
-#else /* HAVE_LIBURING */
+#else /* HAVE_TEVENT_IO_URING */
 
 void tevent_io_uring_set_max_mode(enum tevent_io_uring_mode mode)
 {
@@ -1247,4 +1358,4 @@ struct tevent_io_uring_req *tevent_io_uring_queue(
 	return NULL;
 }
 
-#endif /* HAVE_LIBURING */
+#endif /* HAVE_TEVENT_IO_URING */

@@ -25,8 +25,12 @@ struct tevent_context;
  * @defgroup tevent_io_uring The io_uring backend
  * @ingroup tevent
  *
- * The backend "io_uring" waits for file descriptors with polls of a ring. Code
- * that knows io_uring may put requests of its own on that ring: their
+ * The backend "io_uring" waits for file descriptors with polls of a ring. What
+ * it's to wait for is told to the kernel by the next tevent_loop_once(), all of
+ * it at once. A descriptor that is closed before that, and whose number is used
+ * again, is mistaken for the new file.
+ *
+ * Code that knows io_uring may put requests of its own on that ring: their
  * completions and the fd events share one wait.
  *
  * liburing.h is needed to fill an SQE and to read a CQE.
@@ -42,7 +46,8 @@ enum tevent_io_uring_mode {
 	TEVENT_IO_URING_OFF = 0,
 	/**
 	 * A poll for each event. It holds its file: close() of a descriptor
-	 * whose tevent_fd still exists isn't seen by the peer.
+	 * whose tevent_fd still exists isn't seen by the peer, nor is the exit
+	 * of a process at once.
 	 */
 	TEVENT_IO_URING_ONESHOT,
 	/** The same, with polls that don't hold the file. */
@@ -97,15 +102,16 @@ struct tevent_io_uring_req;
  * @brief Fills in the SQE, right before the kernel gets it.
  *
  * This is called from the event loop. The function must not call the event
- * loop, nor queue or free requests.
+ * loop, nor add, change or free events or requests.
  *
  * @param[in] req	The request.
  *
  * @param[out] sqe	To be filled in with one of io_uring_prep_*(3). It is a
  *			NOP until then. user_data belongs to tevent.
- *			IOSQE_IO_LINK, IOSQE_IO_HARDLINK, IOSQE_IO_DRAIN and
- *			IOSQE_CQE_SKIP_SUCCESS can't be used, the request
- *			completes with -EINVAL then. Memory that the SQE refers
+ *			IOSQE_IO_LINK, IOSQE_IO_HARDLINK, IOSQE_IO_DRAIN,
+ *			IOSQE_CQE_SKIP_SUCCESS and IORING_OP_ASYNC_CANCEL, which
+ *			might cancel what isn't yours, can't be used: the
+ *			request completes with -EINVAL then. Memory that the SQE refers
  *			to must exist until the request has completed or has
  *			been freed.
  *
@@ -142,19 +148,20 @@ typedef void (*tevent_io_uring_complete_fn)(struct tevent_io_uring_req *req,
  * talloc_free() of the request cancels it: the completion function isn't called
  * any more, and the kernel doesn't use the memory of the request any more when
  * talloc_free() returns. For that it waits if the operation can't be
- * interrupted. It has to be called by the thread that loops the context,
- * otherwise it fails and returns -1. The request isn't freed because it has
- * completed.
+ * interrupted. A result that there is by then is lost, a new descriptor for
+ * instance. It has to be called by the thread that loops the context, otherwise
+ * it fails and returns -1. The request isn't freed because it has completed.
  *
  * If the context is freed, or re-initialised, its requests are cancelled and
- * don't complete any more. They complete with -ECANCELED in the child after a
- * fork(), and if the context has to leave io_uring because of an error. A
- * context with requests that were submitted can't be looped by another thread:
- * tevent_loop_once() fails with EBUSY there.
+ * don't complete any more; that, too, is for the thread that loops it. They
+ * complete with -ECANCELED in the child after a fork(), and if the context has
+ * to leave io_uring because of an error. A context with requests that were
+ * submitted can't be looped by another thread, not even if the first one has
+ * exited: tevent_loop_once() fails with EBUSY there.
  *
  * @param[in] mem_ctx	The parent of the request, NULL for the context.
  *
- * @param[in] ev	The context, or a wrapper of it.
+ * @param[in] ev	The context. A wrapper of it is refused.
  *
  * @param[in] submit	Fills in the SQE.
  *

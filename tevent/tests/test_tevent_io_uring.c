@@ -24,12 +24,14 @@
 
 #define LENGTH(a) (sizeof(a) / sizeof((a)[0]))
 #define MANY 1000
+#define BIG (1024 * 1024)
 
 struct test {
 	struct tevent_context *ev;
 	int p[2];
 	int calls;		/* of fd handlers */
 	int logged;
+	char *buf;
 };
 
 /* The mode that is tested, set by main() */
@@ -408,6 +410,28 @@ static void test_re_initialise(void **state)
 	assert_int_equal(old.completed, 0);
 }
 
+/* The last fd event is gone, the request that it has queued isn't. */
+static void queue_and_free(struct tevent_context *ev, struct tevent_fd *fde,
+			   uint16_t flags, void *private_data)
+{
+	struct job *job = private_data;
+
+	queue_job(job->t, job);
+	talloc_free(fde);
+}
+
+static void test_loop_wait_late(void **state)
+{
+	struct test *t = *state;
+	struct job job = { .t = t, };
+
+	assert_int_equal(write(t->p[1], "x", 1), 1);
+	assert_non_null(tevent_add_fd(t->ev, t, t->p[0], TEVENT_FD_READ,
+				      queue_and_free, &job));
+	assert_int_equal(tevent_loop_wait(t->ev), 0);
+	assert_int_equal(job.completed, 1);
+}
+
 static void test_loop_wait(void **state)
 {
 	struct test *t = *state;
@@ -556,6 +580,8 @@ static void test_fork(void **state)
 		struct job own = {};
 
 		alarm(10);
+		own.req = tevent_io_uring_queue(t, t->ev, job_submit,
+						job_complete, &own);
 		while (!in_flight.completed || !queued.completed) {
 			if (tevent_loop_once(t->ev) != 0) {
 				_exit(1);
@@ -565,14 +591,12 @@ static void test_fork(void **state)
 		    queued.submitted) {
 			_exit(2);
 		}
-		own.req = tevent_io_uring_queue(t, t->ev, job_submit,
-						job_complete, &own);
 		while (!own.completed) {
 			if (tevent_loop_once(t->ev) != 0) {
 				_exit(3);
 			}
 		}
-		_exit(0);
+		_exit(own.res == 0 ? 0 : 4);
 	}
 	assert_int_equal(exit_code(child), 0);
 	loop_until(t, &queued.completed, 1);
@@ -763,77 +787,298 @@ static void test_standard(void **state)
 			 TEVENT_IO_URING_LEVEL : TEVENT_IO_URING_OFF);
 }
 
-/* A regular file can't be polled: "standard" goes on with poll(). */
+/* What a program may do by mistake */
+static void close_ring(void)
+{
+	char link[64];
+	char path[32];
+	int fd;
+
+	for (fd = 1023; fd > 2; fd--) {
+		ssize_t n;
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		n = readlink(path, link, sizeof(link) - 1);
+		if (n > 0) {
+			link[n] = '\0';
+			if (strstr(link, "io_uring") != NULL) {
+				close(fd);
+				return;
+			}
+		}
+	}
+	fail();
+}
+
+/* io_uring fails: "standard" goes on with poll(). */
 static void test_panic_fallback(void **state)
 {
 	struct test *t = *state;
-	struct job job = { .prep = prep_read, .fd = t->p[0], };
+	struct job jobs[2] = {
+		{ .prep = prep_read, .fd = t->p[0], },
+		{ .prep = prep_read, .fd = t->p[0], },
+	};
 	struct tevent_fd *fde = NULL;
-	FILE *f = tmpfile();
-	int calls = 0;
+	int callbacks;
+	int p[2];
 
 	if (mode != TEVENT_IO_URING_LEVEL) {
 		/* that's epoll, as in test_standard() */
-		fclose(f);
 		return;
 	}
-	assert_non_null(f);
 	tevent_io_uring_set_standard(true);
 	talloc_free(t->ev);
 	t->ev = tevent_context_init_byname(t, "standard");
 	assert_non_null(t->ev);
-	queue_job(t, &job);
+	queue_job(t, &jobs[0]);
+	queue_job(t, &jobs[1]);
 	expect_silent(t);
 
-	fde = tevent_add_fd(t->ev, t, fileno(f), TEVENT_FD_READ, looker,
-			    &calls);
+	assert_int_equal(pipe(p), 0);
+	fde = tevent_add_fd(t->ev, t, p[0], TEVENT_FD_READ, looker, &t->calls);
 	assert_non_null(fde);
-	loop_until(t, &calls, 3);
+	assert_int_equal(write(p[1], "x", 1), 1);
+	close_ring();
+	callbacks = in_callback;
+	assert_int_equal(tevent_loop_once(t->ev), 0);
+	assert_in_range(t->calls + in_callback - callbacks, 0, 1);
+	loop_until(t, &t->calls, 3);
 	assert_int_equal(tevent_io_uring_get_mode(t->ev), TEVENT_IO_URING_OFF);
-	assert_int_equal(job.completed, 1);
-	assert_int_equal(job.res, -ECANCELED);
+	assert_int_equal(jobs[0].completed, 1);
+	assert_int_equal(jobs[0].res, -ECANCELED);
+	assert_int_equal(jobs[1].completed, 1);
 	talloc_free(fde);
-	talloc_free(job.req);
+	expect_silent(t);
+	close(p[0]);
+	close(p[1]);
+}
 
-	fde = tevent_add_fd(t->ev, t, t->p[0], TEVENT_FD_READ, reader, t);
-	assert_non_null(fde);
+/* "io_uring" itself has nothing to fall back to then, as epoll. */
+static void test_panic_abort(void **state)
+{
+	struct test *t = *state;
+	int status;
+	pid_t child;
+
+	child = fork();
+	assert_in_range(child, 0, INT32_MAX);
+	if (child == 0) {
+		struct job job = {};
+
+		signal(SIGABRT, SIG_DFL);
+		queue_job(t, &job);
+		loop_until(t, &job.completed, 1);
+		close_ring();
+		tevent_loop_once(t->ev);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGABRT);
+}
+
+/* It can't be polled, and is ready, as for poll(). */
+static void test_regular_file(void **state)
+{
+	struct test *t = *state;
+	struct tevent_fd *fde[2];
+	FILE *f = tmpfile();
+	int calls[2] = {};
+
+	assert_non_null(f);
 	assert_int_equal(write(t->p[1], "x", 1), 1);
-	loop_until(t, &t->calls, 1);
-	talloc_free(fde);
+	fde[0] = tevent_add_fd(t->ev, t, fileno(f), TEVENT_FD_READ, looker,
+			       &calls[0]);
+	assert_non_null(fde[0]);
+	fde[1] = tevent_add_fd(t->ev, t, t->p[0], TEVENT_FD_READ, looker,
+			       &calls[1]);
+	assert_non_null(fde[1]);
+	loop_until(t, &calls[0], 5);
+	loop_until(t, &calls[1], 5);
+	talloc_free(fde[0]);
+	talloc_free(fde[1]);
+	expect_silent(t);
 	fclose(f);
 }
 
 /*
- * "io_uring" itself has nothing to fall back to then, as epoll. A one-shot poll
- * of a regular file finds it ready.
+ * More SQEs than the ring has, and removals that fail as the poll has ended:
+ * what they report is nobody's.
  */
-static void test_panic_abort(void **state)
+static void free_other(struct tevent_context *ev, struct tevent_fd *fde,
+		       uint16_t flags, void *private_data)
+{
+	struct tevent_fd **fdes = private_data;
+
+	if (fdes[0] != fde) {
+		TALLOC_FREE(fdes[0]);
+	} else {
+		TALLOC_FREE(fdes[1]);
+	}
+}
+
+static void test_failing_removals(void **state)
 {
 	struct test *t = *state;
-	FILE *f = tmpfile();
-	int calls = 0;
-	int status;
-	pid_t child;
+	struct tevent_fd *fdes[2];
+	int i, p[2][2];
 
-	assert_non_null(f);
-	child = fork();
-	assert_in_range(child, 0, INT32_MAX);
-	if (child == 0) {
-		signal(SIGABRT, SIG_DFL);
-		tevent_add_fd(t->ev, t, fileno(f), TEVENT_FD_READ, looker,
-			      &calls);
-		tevent_loop_once(t->ev);
-		_exit(calls);
+	for (i = 0; i < 300; i++) {
+		assert_int_equal(pipe(p[0]), 0);
+		assert_int_equal(pipe(p[1]), 0);
+		assert_int_equal(write(p[0][1], "x", 1), 1);
+		assert_int_equal(write(p[1][1], "x", 1), 1);
+		fdes[0] = tevent_add_fd(t->ev, t, p[0][0], TEVENT_FD_READ,
+					free_other, fdes);
+		fdes[1] = tevent_add_fd(t->ev, t, p[1][0], TEVENT_FD_READ,
+					free_other, fdes);
+		assert_non_null(fdes[0]);
+		assert_non_null(fdes[1]);
+		while (fdes[0] != NULL && fdes[1] != NULL) {
+			assert_int_equal(tevent_loop_once(t->ev), 0);
+		}
+		close(p[0][0]);
+		close(p[1][0]);
+		TALLOC_FREE(fdes[0]);
+		TALLOC_FREE(fdes[1]);
+		close(p[0][1]);
+		close(p[1][1]);
 	}
-	assert_int_equal(waitpid(child, &status, 0), child);
-	if (mode == TEVENT_IO_URING_LEVEL) {
-		assert_true(WIFSIGNALED(status));
-		assert_int_equal(WTERMSIG(status), SIGABRT);
-	} else {
-		assert_true(WIFEXITED(status));
-		assert_int_equal(WEXITSTATUS(status), 1);
+	expect_silent(t);
+}
+
+/* Only wants to write, and the peer doesn't write any more. */
+static void writer(struct tevent_context *ev, struct tevent_fd *fde,
+		   uint16_t flags, void *private_data)
+{
+	int *calls = private_data;
+
+	(*calls)++;
+	assert_int_equal(flags, TEVENT_FD_WRITE);
+}
+
+static void count_waits(enum tevent_trace_point point, void *private_data)
+{
+	int *waits = private_data;
+
+	if (point == TEVENT_TRACE_BEFORE_WAIT) {
+		(*waits)++;
 	}
-	fclose(f);
+}
+
+static void test_write_after_shutdown(void **state)
+{
+	struct test *t = *state;
+	struct tevent_fd *fde = NULL;
+	char buf[4096] = {};
+	int waits = 0;
+	int calls = 0;
+	int sk[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sk), 0);
+	assert_int_equal(fcntl(sk[0], F_SETFL, O_NONBLOCK), 0);
+	assert_int_equal(shutdown(sk[1], SHUT_WR), 0);
+	fde = tevent_add_fd(t->ev, t, sk[0], TEVENT_FD_WRITE, writer, &calls);
+	assert_non_null(fde);
+	loop_until(t, &calls, 3);
+	while (write(sk[0], buf, sizeof(buf)) > 0) {
+		continue;
+	}
+	/* no room: neither calls nor a busy loop */
+	calls = 0;
+	tevent_set_trace_callback(t->ev, count_waits, &waits);
+	expect_silent(t);
+	tevent_set_trace_callback(t->ev, NULL, NULL);
+	assert_int_equal(calls, 0);
+	assert_in_range(waits, 1, 10);
+	assert_int_equal(read(sk[1], buf, sizeof(buf)), sizeof(buf));
+	while (read(sk[1], buf, sizeof(buf)) == sizeof(buf) &&
+	       recv(sk[1], buf, 1, MSG_PEEK | MSG_DONTWAIT) == 1) {
+		continue;
+	}
+	loop_until(t, &calls, 3);
+	talloc_free(fde);
+	close(sk[0]);
+	close(sk[1]);
+}
+
+/* A wake-up whose cause is gone when its event is reported */
+static void take_byte(struct tevent_context *ev, struct tevent_timer *te,
+		      struct timeval now, void *private_data)
+{
+	struct test *t = private_data;
+	char c;
+
+	assert_int_equal(read(t->p[0], &c, 1), 1);
+}
+
+static void test_stale_wake_up(void **state)
+{
+	struct test *t = *state;
+	struct tevent_fd *fde = NULL;
+	int i;
+
+	fde = tevent_add_fd(t->ev, t, t->p[0], TEVENT_FD_READ, reader, t);
+	assert_non_null(fde);
+	assert_int_equal(fcntl(t->p[0], F_SETFL, O_NONBLOCK), 0);
+	for (i = 0; i < 10; i++) {
+		expect_silent(t);
+		assert_non_null(tevent_add_timer(t->ev, t,
+						 tevent_timeval_zero(),
+						 take_byte, t));
+		assert_int_equal(write(t->p[1], "x", 1), 1);
+		expect_silent(t);
+	}
+	assert_int_equal(t->calls, 0);
+	talloc_free(fde);
+}
+
+/* By O_DIRECT: it can't be cancelled, so talloc_free() has to wait. */
+static void prep_read_big(struct io_uring_sqe *sqe, struct job *job)
+{
+	io_uring_prep_read(sqe, job->fd, job->t->buf, BIG, 0);
+}
+
+static void test_free_direct(void **state)
+{
+	struct test *t = *state;
+	char path[] = "tevent_io_uring.XXXXXX";
+	int fd = mkstemp(path);
+	int i;
+
+	assert_int_not_equal(fd, -1);
+	unlink(path);
+	assert_int_equal(posix_memalign((void **)&t->buf, 4096, BIG), 0);
+	memset(t->buf, 'x', BIG);
+	assert_int_equal(write(fd, t->buf, BIG), BIG);
+	/* tmpfs has its own way, which completes at once */
+	if (fcntl(fd, F_SETFL, O_DIRECT) == 0) {
+		assert_int_equal(fsync(fd), 0);
+	}
+	for (i = 0; i < 20; i++) {
+		struct job job = { .prep = prep_read_big, .fd = fd, };
+		bool fired = false;
+		int j;
+
+		queue_job(t, &job);
+		assert_non_null(tevent_add_timer(t->ev, t,
+				tevent_timeval_current_ofs(0, 1), timer,
+				&fired));
+		while (!job.submitted) {
+			assert_int_equal(tevent_loop_once(t->ev), 0);
+		}
+		assert_int_equal(talloc_free(job.req), 0);
+		memset(t->buf, 'y', BIG);
+		usleep(2000);
+		for (j = 0; j < BIG; j++) {
+			assert_int_equal(t->buf[j], 'y');
+		}
+		while (!fired) {
+			assert_int_equal(tevent_loop_once(t->ev), 0);
+		}
+	}
+	free(t->buf);
+	close(fd);
 }
 
 /*
@@ -961,11 +1206,13 @@ int main(int argc, char **argv)
 		TEST(error), TEST(refused_flags), TEST(multishot),
 		TEST(free_in_callback), TEST(cancel_queued),
 		TEST(cancel_submitted), TEST(cancel_completed),
-		TEST(free_context), TEST(re_initialise), TEST(loop_wait),
+		TEST(free_context), TEST(re_initialise), TEST(loop_wait), TEST(loop_wait_late),
 		TEST(many), TEST(shared_wait), TEST(stale_event), TEST(fork),
 		TEST(thread), TEST(thread_in_flight), TEST(off),
 		TEST(logged_once), TEST(standard), TEST(panic_fallback),
-		TEST(panic_abort), TEST(free_and_close), TEST(auto_close),
+		TEST(panic_abort), TEST(regular_file), TEST(failing_removals),
+		TEST(write_after_shutdown), TEST(stale_wake_up),
+		TEST(free_direct), TEST(free_and_close), TEST(auto_close),
 		TEST(no_flags_and_close), TEST(close), TEST(thread_frees),
 	};
 	enum tevent_io_uring_mode best;

@@ -1,0 +1,32 @@
+/*
+ * Unix SMB/CIFS implementation.
+ *
+ * the suites of testsuite.c and test_req.c
+ *
+ * Copyright (C) io_uring-level-poll developers 2026
+ *
+ *   ** NOTE! The following LGPL license applies to the tevent
+ *   ** library. This does NOT imply that all of Samba is released
+ *   ** under the LGPL
+ *
+ * This library is free software; you can redistribute it and/or
+ * modify it under the terms of the GNU Lesser General Public
+ * License as published by the Free Software Foundation; either
+ * version 3 of the License, or (at your option) any later version.
+ *
+ * This library is distributed in the hope that it will be useful,
+ * but WITHOUT ANY WARRANTY; without even the implied warranty of
+ * MERCHANTABILITY or FITNESS FOR A PARTICULAR PURPOSE.  See the GNU
+ * Lesser General Public License for more details.
+ *
+ * You should have received a copy of the GNU Lesser General Public
+ * License along with this library; if not, see <http://www.gnu.org/licenses/>.
+ */
+
+#ifndef _TEVENT_TESTS_PROTO_H_
+#define _TEVENT_TESTS_PROTO_H_
+
+struct torture_suite *torture_local_event(TALLOC_CTX *mem_ctx);
+struct torture_suite *torture_local_tevent_req(TALLOC_CTX *mem_ctx);
+
+#endif /* _TEVENT_TESTS_PROTO_H_ */
