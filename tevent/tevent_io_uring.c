@@ -26,10 +26,10 @@
  * level triggered poll whose event sat behind completions of requests. The CQ
  * ring is the queue of what is to be handled.
  *
- * A poll that isn't level triggered is woken by the peer's shutdown(), whoever
- * asks for that. It would be armed again for ever if it only waits for room to
- * write. So such a poll is a multishot one, which reports changes, and is
- * replaced after each event.
+ * A poll that isn't level triggered reports the peer's shutdown(), whoever asks
+ * for that. It would be armed again for ever if it only waits for room to write.
+ * So such a poll becomes a multishot one, which reports changes and is replaced
+ * after each event.
  *
  * A poll that isn't close aware holds its file. It's removed before the
  * tevent_fd is, so that a close() that follows is seen by the peer.
@@ -53,6 +53,9 @@
 /* SQEs, the CQ ring has twice as many. */
 #define IOURING_ENTRIES 128
 
+/* IO_LOCAL_TW_DEFAULT_MAX of the kernel */
+#define IOURING_WAKE_UPS 20
+
 /* In user_data: not a struct iouring_poll but a request */
 #define IOURING_REQ 1
 
@@ -70,7 +73,9 @@ struct iouring_poll {
 	uint32_t armed;
 	/* its last CQE is going to come because we asked for it */
 	bool removing;
-	/* it's edge triggered, and has reported something */
+	/* it was woken though there's no room to write: make it edge triggered */
+	bool edge;
+	/* it is, and has reported something */
 	bool replace;
 	/* a file that can't be polled is always ready, for a one-shot poll */
 	bool oneshot;
@@ -303,6 +308,39 @@ static void iouring_poll_update(struct iouring_event_context *iou,
 	iouring_poll_move(p, dirty ? &iou->dirty : &iou->idle);
 }
 
+static struct iouring_poll *iouring_poll_new(struct iouring_event_context *iou,
+					     struct tevent_fd *fde)
+{
+	struct iouring_poll *p = talloc_zero(iou, struct iouring_poll);
+
+	if (p != NULL) {
+		p->fde = fde;
+		p->list = &iou->idle;
+		DLIST_ADD_END(iou->idle, p);
+	}
+	return p;
+}
+
+/*
+ * Let another one poll the tevent_fd, of which @p doesn't know any more. Without
+ * memory for it, @p has to be removed and armed again.
+ */
+static void iouring_poll_replace(struct iouring_event_context *iou,
+				 struct iouring_poll *p)
+{
+	struct iouring_poll *other = iouring_poll_new(iou, p->fde);
+
+	if (other == NULL) {
+		return;
+	}
+	other->oneshot = p->oneshot;
+	other->edge = p->edge;
+	other->got_error = p->got_error;
+	p->fde->additional_data = other;
+	p->fde = NULL;
+	iouring_poll_update(iou, other);
+}
+
 /*
  * If it fails, the poll has ended and we have got its last CQE, or will get it.
  * IORING_OP_POLL_REMOVE would leave a poll alone that is about to report.
@@ -317,7 +355,7 @@ static void iouring_prep_remove(struct iouring_poll *p,
 	p->removing = true;
 }
 
-static void iouring_prep_poll(const struct iouring_event_context *iou,
+static void iouring_prep_poll(struct iouring_event_context *iou,
 			      struct iouring_poll *p,
 			      struct io_uring_sqe *sqe)
 {
@@ -326,7 +364,7 @@ static void iouring_prep_poll(const struct iouring_event_context *iou,
 	if (p->armed == 0) {
 		if (iou->mode == TEVENT_IO_URING_LEVEL && !p->oneshot) {
 			io_uring_prep_poll_level(sqe, p->fde->fd, wanted);
-		} else if (wanted == EPOLLOUT && !p->oneshot) {
+		} else if (p->edge) {
 			io_uring_prep_poll_multishot(sqe, p->fde->fd, wanted);
 		} else {
 			io_uring_prep_poll_add(sqe, p->fde->fd, wanted);
@@ -339,11 +377,25 @@ static void iouring_prep_poll(const struct iouring_event_context *iou,
 		return;
 	}
 
-	if (wanted == 0 || iou->mode != TEVENT_IO_URING_LEVEL || p->oneshot) {
+	if (wanted != 0 &&
+	    (iou->mode != TEVENT_IO_URING_LEVEL || p->oneshot)) {
+		/* this one may be about to report, or has done so already */
+		iouring_poll_replace(iou, p);
+		wanted = 0;
+	}
+	if (wanted == 0) {
 		iouring_prep_remove(p, sqe);
 		return;
 	}
-	/* the same if this fails */
+	/*
+	 * The same if this fails. It's the file that is polled, whatever has
+	 * become of the descriptor: what epoll_ctl() would say is EBADF, as
+	 * a new poll does.
+	 */
+	if (fcntl(p->fde->fd, F_GETFD) == -1) {
+		iouring_prep_remove(p, sqe);
+		return;
+	}
 	io_uring_prep_poll_update(sqe, (uintptr_t)p, 0, wanted,
 				  IORING_POLL_UPDATE_EVENTS);
 	io_uring_sqe_set_data64(sqe, 0);
@@ -633,9 +685,11 @@ static int iouring_enter(struct iouring_event_context *iou,
 		.tv_nsec = tval->tv_usec * 1000,
 	};
 	struct io_uring_cqe *cqe = NULL;
+	unsigned int before;
 	int ret;
 
 	wait = iouring_flush(iou) && wait;
+	before = io_uring_cq_ready(&iou->ring);
 
 	tevent_trace_point_callback(iou->ev, TEVENT_TRACE_BEFORE_WAIT);
 	if (wait) {
@@ -645,6 +699,20 @@ static int iouring_enter(struct iouring_event_context *iou,
 		ret = io_uring_submit_and_get_events(&iou->ring);
 	}
 	tevent_trace_point_callback(iou->ev, TEVENT_TRACE_AFTER_WAIT);
+
+	/*
+	 * The kernel runs so many wake-ups at a time. Have all of them before
+	 * polls that are armed again come in between.
+	 */
+	while (iou->mode != TEVENT_IO_URING_LEVEL && ret >= 0) {
+		unsigned int ready = io_uring_cq_ready(&iou->ring);
+
+		if (ready - before < IOURING_WAKE_UPS) {
+			break;
+		}
+		before = ready;
+		ret = io_uring_get_events(&iou->ring);
+	}
 
 	switch (ret) {
 	case -ETIME:
@@ -774,7 +842,9 @@ static enum iouring_step iouring_poll_ended(struct iouring_event_context *iou,
 		fde->additional_data = NULL;
 		iouring_poll_free(p);
 		tevent_common_fd_disarm(fde);
-		return IOURING_GO_ON;
+		/* perhaps there's nothing left to wait for */
+		return tevent_common_have_events(iou->ev) ?
+		       IOURING_GO_ON : IOURING_HANDLED;
 	}
 	TEVENT_DEBUG(iou->ev, TEVENT_DEBUG_FATAL,
 		     "io_uring: poll of %s failed - %s\n",
@@ -825,6 +895,9 @@ static enum iouring_step iouring_handle_poll(struct iouring_event_context *iou,
 		revents = iouring_poll_again(p);
 	}
 	if (!level) {
+		if (revents == 0 && iouring_poll_wanted(p) == EPOLLOUT) {
+			p->edge = true;
+		}
 		/* before the handler, which may wait for the same event */
 		p->replace = !last && revents != 0;
 		iouring_poll_update(iou, p);
@@ -1118,14 +1191,11 @@ static struct tevent_fd *iouring_event_add_fd(struct tevent_context *ev,
 	if (fde == NULL) {
 		return NULL;
 	}
-	p = talloc_zero(iou, struct iouring_poll);
+	p = iouring_poll_new(iou, fde);
 	if (p == NULL) {
 		talloc_free(fde);
 		return NULL;
 	}
-	p->fde = fde;
-	p->list = &iou->idle;
-	DLIST_ADD_END(iou->idle, p);
 	fde->additional_data = p;
 	talloc_set_destructor(fde, iouring_event_fd_destructor);
 
@@ -1149,6 +1219,7 @@ static void iouring_event_set_fd_flags(struct tevent_fd *fde, uint16_t flags)
 	iou = talloc_get_type_abort(fde->event_ctx->additional_data,
 				    struct iouring_event_context);
 	p->closed = false;
+	p->edge = false;
 	if (iouring_poll_wanted(p) == 0) {
 		iouring_poll_remove_now(iou, p);
 	}

@@ -42,10 +42,22 @@ struct testsuite_test {
 #define SPEED_SECONDS_ENV "TEVENT_TESTSUITE_SPEED_SECONDS"
 static uint32_t speed_seconds;
 
+/*
+ * By how much to multiply timers of less than a second. fd1 expects that
+ * what is ready is handled within 2 milliseconds.
+ */
+#define TIMER_FACTOR_ENV "TEVENT_TESTSUITE_TIMER_FACTOR"
+static uint32_t timer_factor = 1;
+
 struct timeval timeval_current_ofs(uint32_t secs, uint32_t usecs)
 {
 	if (speed_seconds != 0 && secs > speed_seconds) {
 		secs = speed_seconds;
+	}
+	if (secs == 0) {
+		usecs *= timer_factor;
+		secs = usecs / 1000000;
+		usecs %= 1000000;
 	}
 
 	return tevent_timeval_current_ofs(secs, usecs);
@@ -142,6 +154,7 @@ static enum tap_result testsuite_run(const struct tap_test *tap_test)
 	struct torture_results *results = NULL;
 	struct torture_context *tctx = NULL;
 	const char *seconds = getenv(SPEED_SECONDS_ENV);
+	const char *factor = getenv(TIMER_FACTOR_ENV);
 
 	if (tap_test->backend != NULL) {
 		result = tap_check_backend(tap_test);
@@ -151,6 +164,9 @@ static enum tap_result testsuite_run(const struct tap_test *tap_test)
 	}
 	if (seconds != NULL && fnmatch("fd_speed*", t->test->name, 0) == 0) {
 		speed_seconds = atoi(seconds);
+	}
+	if (factor != NULL) {
+		timer_factor = atoi(factor);
 	}
 
 	results = torture_results_init(NULL, &testsuite_ui_ops);

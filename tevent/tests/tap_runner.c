@@ -226,6 +226,7 @@ static bool tap_run(const struct tap_options *options,
 						     options->timeout, 0);
 	struct timeval end, elapsed;
 	char *output = talloc_strdup(NULL, "");
+	const char *todo = test->todo != NULL ? test->todo(test) : NULL;
 	const char *last = NULL;
 	bool in_time, ok, skipped;
 	int status = -1;
@@ -265,14 +266,14 @@ static bool tap_run(const struct tap_options *options,
 	       number, test->name);
 	if (skipped) {
 		printf(" # SKIP %s", last);
-	} else if (test->todo != NULL) {
-		printf(" # TODO %s", test->todo);
+	} else if (todo != NULL) {
+		printf(" # TODO %s", todo);
 	}
 	printf("\n");
 	fflush(stdout);
 	TALLOC_FREE(output);
 
-	return ok || skipped || test->todo != NULL;
+	return ok || skipped || todo != NULL;
 }
 
 /*

@@ -37,8 +37,11 @@ struct tap_test {
 	const char *name;
 	/* what --backend selects, NULL for none in particular */
 	const char *backend;
-	/* why it is known to fail, NULL if it has to pass */
-	const char *todo;
+	/*
+	 * Returns why it is known to fail, NULL if it has to pass. May be
+	 * NULL itself.
+	 */
+	const char *(*todo)(const struct tap_test *test);
 	/*
 	 * Called in a child process.
 	 *

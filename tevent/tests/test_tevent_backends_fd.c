@@ -1129,6 +1129,10 @@ static void reuse(int fd, int fds[2])
 	int ret;
 
 	new_pipe(fds);
+	if (fds[1] == fd) {
+		fds[1] = dup(fd);
+		assert_int_not_equal(fds[1], -1);
+	}
 	if (fds[0] != fd) {
 		ret = dup2(fds[0], fd);
 		assert_int_equal(ret, fd);
