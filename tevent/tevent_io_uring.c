@@ -676,15 +676,34 @@ static bool iouring_flush(struct iouring_event_context *iou)
 	return true;
 }
 
-/* Returns 0 or a negative errno. */
-static int iouring_enter(struct iouring_event_context *iou,
-			 const struct timeval *tval, bool wait)
+/* Wait for a CQE. Returns a negative errno, -ETIME perhaps, or at least 0. */
+static int iouring_wait(struct iouring_event_context *iou,
+			const struct timeval *tval)
 {
 	struct __kernel_timespec ts = {
 		.tv_sec = tval->tv_sec,
 		.tv_nsec = tval->tv_usec * 1000,
 	};
+	struct io_uring_getevents_arg arg = {
+		.sigmask_sz = _NSIG / 8,
+		.ts = (uintptr_t)&ts,
+	};
 	struct io_uring_cqe *cqe = NULL;
+
+	if (io_uring_sq_ready(&iou->ring) != 0) {
+		return io_uring_submit_and_wait_timeout(&iou->ring, &cqe, 1,
+							&ts, NULL);
+	}
+	/* what that does if there is nothing to submit, in less time */
+	return io_uring_enter2(iou->ring.ring_fd, 0, 1,
+			       IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
+			       &arg, sizeof(arg));
+}
+
+/* Returns 0 or a negative errno. */
+static int iouring_enter(struct iouring_event_context *iou,
+			 const struct timeval *tval, bool wait)
+{
 	unsigned int before;
 	int ret;
 
@@ -693,8 +712,7 @@ static int iouring_enter(struct iouring_event_context *iou,
 
 	tevent_trace_point_callback(iou->ev, TEVENT_TRACE_BEFORE_WAIT);
 	if (wait) {
-		ret = io_uring_submit_and_wait_timeout(&iou->ring, &cqe, 1,
-						       &ts, NULL);
+		ret = iouring_wait(iou, tval);
 	} else {
 		ret = io_uring_submit_and_get_events(&iou->ring);
 	}
@@ -1033,10 +1051,10 @@ static int iouring_take(struct iouring_event_context *iou)
 {
 	int ret;
 
-	iouring_check_fork(iou);
 	if (iouring_is_owner(iou)) {
 		return 0;
 	}
+	iouring_check_fork(iou);
 	if (iou->enabled) {
 		if (iou->submitted != NULL) {
 			tevent_debug(iou->ev, TEVENT_DEBUG_ERROR,
