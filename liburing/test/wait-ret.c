@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -36,14 +37,17 @@
 /* user_data */
 enum {
 	UD_NOP = 1,		/* ready before the call */
-	UD_TIMEOUT,		/* gets ready as the wait is to end */
+	UD_TIMER,		/* gets ready as the wait is to end */
 	UD_GUARD,
 	UD_POLL,		/* submitted by the call, isn't going to complete */
 };
 
-/* How a wait ends that doesn't get its CQEs */
+/*
+ * How a wait ends that doesn't get its CQEs. Timers are polls of a timerfd: the
+ * kernel returns for an IORING_OP_TIMEOUT, whatever it waits for.
+ */
 enum limit {
-	NO_TS,			/* by IORING_OP_TIMEOUTs, those make up for them */
+	NO_TS,			/* by timers, those make up for them */
 	TS,			/* by its timeout */
 	MIN_NO_TS,		/* by min_wait, or after that by the first CQE */
 	MIN_TS,			/* by min_wait, or by its timeout without a CQE */
@@ -89,11 +93,7 @@ struct call {
 	bool submits;
 	bool no_wait_result;	/* returns nothing but what was submitted */
 	bool reg;		/* needs a registered wait region */
-	/*
-	 * A single system call, whatever it returns with. One that waits returns
-	 * as an IORING_OP_TIMEOUT completes.
-	 */
-	bool enters_once;
+	bool enters_once;	/* a single system call, whatever it returns */
 };
 
 static int submit_and_wait(struct io_uring *ring, struct args *a)
@@ -261,28 +261,28 @@ static struct __kernel_timespec ms_to_ts(unsigned ms)
 }
 
 /*
- * The ts and min_wait of a row, how many IORING_OP_TIMEOUTs it needs, and when
- * it is to end. That is the end of the batch wait if there's a CQE by then,
- * otherwise it comes after that.
+ * The ts and min_wait of a row, how many timers it needs, and when it is to
+ * end. That is the end of the batch wait if there's a CQE by then, otherwise
+ * it comes after that.
  */
 static int row_limits(const struct row *r, struct args *a,
 		      struct __kernel_timespec *ts, unsigned *end_ms)
 {
 	bool has_ts = r->limit == TS || r->limit == MIN_TS;
 	unsigned ts_ms = T_MS, min_ms = 0;
-	int nr_timeouts = 0;
+	int nr_timers = 0;
 
 	*end_ms = T_MS;
 	switch (r->limit) {
 	case NO_TS:
-		nr_timeouts = r->wait_nr - r->ready;
+		nr_timers = r->wait_nr - r->ready;
 		break;
 	case MIN_NO_TS:
 		min_ms = T_MS;
 		/* the kernel alone doesn't go on without a timeout */
 		if (r->ready || r->call->enters_once)
 			break;
-		nr_timeouts = 1;
+		nr_timers = 1;
 		min_ms = 3 * T_MS / 2;
 		*end_ms = 2 * T_MS;
 		break;
@@ -298,19 +298,19 @@ static int row_limits(const struct row *r, struct args *a,
 	a->ts = has_ts ? ts : NULL;
 	a->min_wait = min_ms * 1000;
 	if (row_waits(r))
-		return nr_timeouts;
+		return nr_timers;
 	*end_ms = 0;
 	return 0;
 }
 
-static void row_expect(const struct row *r, int nr_timeouts, unsigned end_ms,
+static void row_expect(const struct row *r, int nr_timers, unsigned end_ms,
 		       struct result *e)
 {
 	/* a timeout that's a request submits whatever there is */
 	bool submits = r->call->submits || (!has_ext_arg && r->limit == TS);
 
-	e->cqes = r->ready + nr_timeouts;
-	e->first = r->ready ? UD_NOP : nr_timeouts ? UD_TIMEOUT : 0;
+	e->cqes = r->ready + nr_timers;
+	e->first = r->ready ? UD_NOP : nr_timers ? UD_TIMER : 0;
 	e->sqes = submits ? 0 : r->sqes;
 	e->ms = end_ms;
 
@@ -328,7 +328,11 @@ static const char too_long[] = "time (too long)";
 static const char *row_check(const struct row *r, const struct result *e,
 			     const struct result *got)
 {
-	int cqes = e->cqes;
+	/* first, as what was waited for may have been something else then */
+	if (got->ms >= (e->ms ? e->ms + T_MS : T_MS - TICK_MS))
+		return too_long;
+	if (e->ms && got->ms < e->ms - TICK_MS)
+		return "time (too short)";
 
 	if (got->ret != e->ret)
 		return "return value";
@@ -336,20 +340,13 @@ static const char *row_check(const struct row *r, const struct result *e,
 		return "CQE";
 
 	/* an internal timeout may be among them */
-	if (r->call->enters_once && cqes > 1 && !r->ready)
-		cqes = 1;
-	if (got->cqes < cqes || (got->cqes > e->cqes && has_ext_arg))
+	if (got->cqes < e->cqes || (got->cqes > e->cqes && has_ext_arg))
 		return "number of CQEs";
 
 	/* a SQ thread takes its time */
 	if (got->sqes != e->sqes &&
 	    !(r->call->submits && (r->kind->flags & IORING_SETUP_SQPOLL)))
 		return "number of SQEs left";
-
-	if (got->ms >= (e->ms ? e->ms + T_MS : T_MS - TICK_MS))
-		return too_long;
-	if (e->ms && got->ms < e->ms - TICK_MS)
-		return "time (too short)";
 	return NULL;
 }
 
@@ -413,37 +410,58 @@ static int submit_all(struct io_uring *ring, int nr_cqes)
 	return 0;
 }
 
-static void prep_timeout(struct io_uring *ring, struct __kernel_timespec *ts,
-			 __u64 user_data)
+/* Polls that complete at that time */
+static int prep_timers(struct io_uring *ring, int n, unsigned ms,
+		       __u64 user_data)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+	struct itimerspec its = {
+		.it_value.tv_sec = ms / 1000,
+		.it_value.tv_nsec = ms % 1000 * 1000000,
+	};
+	struct io_uring_sqe *sqe;
+	int fd;
 
-	io_uring_prep_timeout(sqe, ts, 0, 0);
-	sqe->user_data = user_data;
+	fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	if (fd < 0 || timerfd_settime(fd, 0, &its, NULL)) {
+		perror("timerfd");
+		return -1;
+	}
+	while (n--) {
+		sqe = io_uring_get_sqe(ring);
+		io_uring_prep_poll_add(sqe, fd, POLLIN);
+		sqe->user_data = user_data;
+	}
+	return fd;
 }
 
-/* CQEs to start with, and the timeouts that are going to end the wait */
-static int prepare(struct io_uring *ring, const struct row *r, int nr_timeouts,
+/* CQEs to start with, and the timers that are going to end the wait */
+static int prepare(struct io_uring *ring, const struct row *r, int nr_timers,
 		   unsigned end_ms)
 {
-	struct __kernel_timespec ts = ms_to_ts(end_ms);
-	struct __kernel_timespec guard = ms_to_ts(LONG_MS);
+	int i, ret, timer = -1, guard = -1;
 	struct io_uring_sqe *sqe;
-	int i;
 
 	for (i = 0; i < r->ready; i++) {
 		sqe = io_uring_get_sqe(ring);
 		io_uring_prep_nop(sqe);
 		sqe->user_data = UD_NOP;
 	}
-	for (i = 0; i < nr_timeouts; i++)
-		prep_timeout(ring, &ts, UD_TIMEOUT);
+	if (nr_timers) {
+		timer = prep_timers(ring, nr_timers, end_ms, UD_TIMER);
+		if (timer < 0)
+			return timer;
+	}
 	/* as it is for ever, in a library that gets it wrong */
 	if (r->limit == NO_TS || r->limit == MIN_NO_TS) {
-		prep_timeout(ring, &guard, UD_GUARD);
-		prep_timeout(ring, &guard, UD_GUARD);
+		guard = prep_timers(ring, 2, LONG_MS, UD_GUARD);
+		if (guard < 0)
+			return guard;
 	}
-	return submit_all(ring, r->ready);
+	ret = submit_all(ring, r->ready);
+	/* the polls hold them */
+	close(timer);
+	close(guard);
+	return ret;
 }
 
 static void prep_sqes(struct io_uring *ring, const struct row *r)
@@ -465,19 +483,19 @@ static int row_run(const struct row *r, struct result *e, struct result *got)
 	struct args a = { .cqe = &cqe, .wait_nr = r->wait_nr, .reg = reg };
 	struct io_uring ring;
 	struct timeval tv;
-	int ret, nr_timeouts;
+	int ret, nr_timers;
 	unsigned end_ms;
 
 	ret = create_ring(r->kind, r->call->reg, &ring);
 	if (ret)
 		return ret;
 
-	nr_timeouts = row_limits(r, &a, &ts, &end_ms);
-	row_expect(r, nr_timeouts, end_ms, e);
+	nr_timers = row_limits(r, &a, &ts, &end_ms);
+	row_expect(r, nr_timers, end_ms, e);
 
-	/* the timeouts start before the call */
+	/* the timers start before the call */
 	gettimeofday(&tv, NULL);
-	ret = prepare(&ring, r, nr_timeouts, end_ms);
+	ret = prepare(&ring, r, nr_timers, end_ms);
 	if (!ret) {
 		prep_sqes(&ring, r);
 		got->ret = r->call->fn(&ring, &a);
