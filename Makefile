@@ -9,10 +9,10 @@ help:
 	@echo 'make bench    only the benchmark'
 	@echo 'make shell    a prompt in the patched kernel'
 	@echo 'make tree     build/linux: the series as git commits, to edit'
-	@echo 'make series   is the series as it should be'
+	@echo 'make series   are the series as they should be'
 	@echo 'make lint     shellcheck and checkpatch'
 	@echo 'make setup    install the packages all this needs'
-	@echo 'make clean    remove build/ (unless build/linux holds commits not exported)'
+	@echo 'make clean    remove build/ (unless a series there has commits not exported)'
 
 setup:
 	@scripts/setup
@@ -23,10 +23,14 @@ tree: setup
 demo: tree
 	@scripts/build release >/dev/null
 	@scripts/bench --demo
+	@echo
+	@scripts/tevent --bench --msecs 500
 
 bench: tree
 	@scripts/build release >/dev/null
 	@scripts/bench
+	@echo
+	@scripts/tevent --bench
 
 shell: tree
 	@scripts/build release >/dev/null
@@ -36,11 +40,11 @@ check:
 	@scripts/check
 
 series: setup
-	@scripts/series check linux
+	@for s in patches/*/; do scripts/series check "$$(basename "$$s")" || exit; done
 
 lint: setup
 	@scripts/lint
 
 clean:
-	@scripts/series remove linux
+	@for s in patches/*/; do scripts/series remove "$$(basename "$$s")" || exit; done
 	rm -rf build

@@ -1,7 +1,7 @@
 /*
  * Unix SMB/CIFS implementation.
  *
- * the parameters of lib/torture: their defaults
+ * the parameters of lib/torture: their defaults, unless the runner knows better
  *
  * Copyright (C) io_uring-level-poll developers 2026
  *
@@ -28,8 +28,11 @@
 
 #define lpcfg_parm_int(lp, service, type, option, value) (value)
 #define lpcfg_parm_ulong(lp, service, type, option, value) (value)
-#define lpcfg_parm_double(lp, service, type, option, value) (value)
+#define lpcfg_parm_double(lp, service, type, option, value) \
+	testsuite_parm_double(option, value)
 #define lpcfg_parm_bool(lp, service, type, option, value) (value)
 #define lpcfg_parm_string(lp, service, type, option) NULL
+
+double testsuite_parm_double(const char *option, double value);
 
 #endif /* _TEVENT_TESTS_PARAM_H_ */
