@@ -44,6 +44,40 @@ load_base() {
 	. "$ROOT/patches/$1/BASE"
 }
 
+apt_conf=()
+
+# The machine's own mirror of Debian, as apt understands its sources.
+mirror() {
+	local codename
+	codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+	# shellcheck disable=SC2016 # the $ are apt's
+	apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' \
+		'Created-By: Packages' 2>/dev/null |
+		awk -v suite="$codename" '$2 == suite && $3 == "main" { print $1; exit }'
+}
+
+# apt_setup SUITE: apt_conf for an apt that has its own sources, lists and cache
+# and touches nothing of the system. It inherits proxies and the like.
+# trusted=yes: what decides is the sha256 that the caller has pinned, which also
+# serves a machine whose keyring is older.
+apt_setup() {
+	local uri dir=$CACHE/apt/$1
+	command -v apt-get >/dev/null || { say "this machine has no apt"; return 1; }
+	uri=$(mirror)
+	[ -n "$uri" ] || { say "apt's sources name no Debian mirror"; return 1; }
+	mkdir -p "$dir/none" "$dir/lists/partial" "$dir/cache/archives/partial"
+	printf '%s [trusted=yes] %s %s main\n' deb "$uri" "$1" deb-src "$uri" "$1" \
+		>"$dir/sources.list"
+	apt_conf=(-o "Dir::Etc::SourceList=$dir/sources.list" -o Dir::Etc::SourceParts=-
+		-o "Dir::Etc::Preferences=$dir/none" -o "Dir::Etc::PreferencesParts=$dir/none"
+		-o "Dir::State::Lists=$dir/lists" -o "Dir::Cache=$dir/cache"
+		-o Dir::Cache::Archives=archives
+		-o APT::Sandbox::User=root -o Acquire::Retries=3
+		-o Acquire::Languages=none -o APT::Update::Post-Invoke-Success::=true)
+	say "reading the package lists of $1"
+	apt-get "${apt_conf[@]}" -q update >&2
+}
+
 # lock NAME: one script at a time, until this process ends
 lock() {
 	mkdir -p "$BUILD"
