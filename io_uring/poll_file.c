@@ -98,6 +98,8 @@ static void hlist_del_release(struct hlist_node *n)
 
 static void io_poll_file_unlink(struct io_kiocb *req)
 {
+	lockdep_assert_held(io_poll_file_lock(req->poll_file));
+
 	io_poll_remove_entries(req);
 	hlist_del_release(&req->poll_node);
 	/*
