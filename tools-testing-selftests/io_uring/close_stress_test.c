@@ -5,6 +5,7 @@
  * - a poll has ended, a file that has been closed is gone, its other end knows.
  */
 #define _GNU_SOURCE
+#include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/wait.h>
 
@@ -189,6 +190,25 @@ TEST_F_TIMEOUT(stress, close_cancel, TIMEOUT)
 	}
 }
 
+/* The wait queue goes away with the file. */
+TEST_F_TIMEOUT(stress, close_own_queue, TIMEOUT)
+{
+	struct stress *s = &self->s;
+	int fd;
+
+	for (s->round = 0; s->round < s->count; s->round++) {
+		begin(s, 0);
+		fd = eventfd(pick(s, 2), EFD_CLOEXEC | EFD_NONBLOCK);
+		CHECK(submit_poll(s, fd, EPOLLIN, 0) == 1);
+		start(s, 0, OP_CLOSE, fd);
+		dawdle(s);
+		CHECK(pick(s, 2) || submit_cancel(s, 0) == 1);
+		CHECK(settle(s, 0));
+		CHECK(finish(s));
+		CHECK(ended(s, 0) && may_be(s->res[1]));
+	}
+}
+
 TEST_F_TIMEOUT(stress, close_cancel_all, TIMEOUT)
 {
 	static const __u32 mask[] = { EPOLLIN, EPOLLOUT, 0 };
@@ -244,6 +264,35 @@ TEST_F_TIMEOUT(stress, close_update, TIMEOUT)
 		CHECK(settle(s, 0));
 		CHECK(finish(s));
 		CHECK(ended(s, 0) && may_be(s->res[1]));
+		CHECK(released(p[1]));
+	}
+}
+
+/* A worker removes the poll as its time is over. */
+TEST_F_TIMEOUT(stress, close_timeout_remove, TIMEOUT)
+{
+	struct __kernel_timespec ts = {};
+	struct stress *s = &self->s;
+	struct io_uring_sqe *sqe;
+	int p[2];
+
+	for (s->round = 0; s->round < s->count; s->round++) {
+		begin(s, 0);
+		CHECK(!pipe2(p, O_CLOEXEC | O_NONBLOCK));
+		ts.tv_nsec = 1 + pick(s, 1000000);
+		sqe = ring_sqe(&s->ring);
+		prep_poll(sqe, p[0], EPOLLIN, s->flags, s->base + s->n++);
+		sqe->flags = IOSQE_IO_LINK;
+		prep_link_timeout(ring_sqe(&s->ring), &ts, s->base + s->n++);
+		sqe = ring_sqe(&s->ring);
+		prep_poll_remove(sqe, s->base, s->base + s->n++);
+		sqe->flags = IOSQE_ASYNC;
+		CHECK(ring_submit(&s->ring) == 3);
+		start(s, 0, OP_CLOSE, p[0]);
+		CHECK(settle(s, 0));
+		CHECK(finish(s));
+		CHECK(s->res[0] == -ECANCELED);
+		CHECK(s->res[1] < 0 && may_be(s->res[2]));
 		CHECK(released(p[1]));
 	}
 }

@@ -1830,6 +1830,156 @@ TEST_F(process, scm_rights_garbage)
 }
 
 /*
+ * Nobody but io_uring_enter() runs task_work, so a lot may happen before that
+ */
+
+FIXTURE(deferred)
+{
+	struct ring ring;
+};
+
+FIXTURE_VARIANT(deferred)
+{
+	unsigned int flags;
+};
+
+FIXTURE_VARIANT_ADD(deferred, oneshot) {
+	.flags = POLL_ONESHOT,
+};
+
+FIXTURE_VARIANT_ADD(deferred, edge) {
+	.flags = POLL_EDGE,
+};
+
+FIXTURE_VARIANT_ADD(deferred, level) {
+	.flags = POLL_LEVEL,
+};
+
+FIXTURE_SETUP(deferred)
+{
+	const struct ring_opts opts = {
+		.flags = IORING_SETUP_SINGLE_ISSUER |
+			 IORING_SETUP_DEFER_TASKRUN,
+	};
+
+	if (!ring_has_kind(variant->flags))
+		SKIP(return, "not supported");
+	ASSERT_EQ(0, ring_init(&self->ring, &opts));
+}
+
+FIXTURE_TEARDOWN(deferred)
+{
+	ring_exit(&self->ring);
+}
+
+#define OFTEN		3000	/* polls count up to 128 at most */
+
+static bool wake_often(int fd)
+{
+	unsigned int i;
+
+	for (i = 0; i < OFTEN && !eventfd_write(fd, 1); i++)
+		;
+	return i == OFTEN;
+}
+
+TEST_F(deferred, woken_often)
+{
+	int fd = eventfd(0, EFD_CLOEXEC);
+	eventfd_t v;
+
+	ARM(&self->ring, fd, EPOLLIN, POLL);
+	ASSERT_TRUE(wake_often(fd));
+	EXPECT_EVENT(&self->ring, variant->flags, POLL, EPOLLIN);
+	EXPECT_EQ(0, eventfd_read(fd, &v));
+	EXPECT_EQ((eventfd_t)OFTEN, v);
+	ASSERT_EQ(1, rearm(&self->ring, variant->flags, fd, EPOLLIN, POLL));
+	EXPECT_SILENT(&self->ring);
+	EXPECT_EQ(0, close(fd));
+	EXPECT_CLOSED(&self->ring, POLL);
+}
+
+TEST_F(deferred, canceled_and_woken_often)
+{
+	int fd = eventfd(0, EFD_CLOEXEC);
+
+	ARM(&self->ring, fd, EPOLLIN, POLL);
+	prep_cancel(ring_sqe(&self->ring), POLL, 0, OP);
+	ASSERT_EQ(1, ring_submit(&self->ring));
+	ASSERT_TRUE(wake_often(fd));
+	EXPECT_EQ(0, ring_wait(&self->ring, 2));
+	EXPECT_CQE(&self->ring, OP, 0, 0);
+	EXPECT_CQE(&self->ring, POLL, -ECANCELED, 0);
+	EXPECT_SILENT(&self->ring);
+	EXPECT_EQ(0, close(fd));
+	EXPECT_SILENT(&self->ring);
+}
+
+/* The end is told, even if it's not what has woken the poll first. */
+TEST_F(deferred, hung_up_behind_data)
+{
+	int p[2];
+
+	ASSERT_EQ(0, pipe(p));
+	ARM(&self->ring, p[0], EPOLLIN, POLL);
+	feed(p[1]);
+	EXPECT_EQ(0, close(p[1]));
+	/* a one-shot poll is off the wait queue by then */
+	EXPECT_EVENT(&self->ring, variant->flags, POLL,
+		     variant->flags == POLL_ONESHOT ? EPOLLIN :
+						      EPOLLIN | EPOLLHUP);
+	drain(p[0]);
+	ASSERT_EQ(1, rearm(&self->ring, variant->flags, p[0], EPOLLIN, POLL));
+	if (variant->flags != POLL_EDGE)
+		EXPECT_EVENT(&self->ring, variant->flags, POLL, EPOLLHUP);
+	EXPECT_EQ(0, close(p[0]));
+	EXPECT_CLOSED_OR_DONE(&self->ring, variant->flags, POLL);
+}
+
+/* The same for a request that polls in order to receive all there is. */
+TEST(received_to_the_end)
+{
+	const struct ring_opts opts = {
+		.flags = IORING_SETUP_SINGLE_ISSUER |
+			 IORING_SETUP_DEFER_TASKRUN,
+	};
+	struct io_uring_cqe cqe = {};
+	struct io_uring_sqe *sqe;
+	char buf[2][16];
+	int sk[2], len = 0;
+	struct ring r;
+
+	if (!ring_has_kind(POLL_EDGE))
+		SKIP(return, "not supported");
+	ASSERT_EQ(0, ring_init(&r, &opts));
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sk));
+	sqe = ring_sqe(&r);
+	sqe->opcode = IORING_OP_PROVIDE_BUFFERS;
+	sqe->fd = ARRAY_SIZE(buf);
+	sqe->addr = (uintptr_t)buf;
+	sqe->len = sizeof(buf[0]);
+	sqe->user_data = OP;
+	sqe = ring_sqe(&r);
+	sqe->opcode = IORING_OP_RECV;
+	sqe->ioprio = IORING_RECV_MULTISHOT;
+	sqe->flags = IOSQE_BUFFER_SELECT;
+	sqe->fd = sk[0];
+	sqe->user_data = POLL;
+	ASSERT_EQ(2, ring_submit(&r));
+	EXPECT_CQE(&r, OP, 0, 0);
+	feed(sk[1]);
+	EXPECT_EQ(0, close(sk[1]));
+	do {
+		ASSERT_EQ(0, ring_wait(&r, 1));
+		ASSERT_TRUE(ring_pop(&r, &cqe));
+		len += cqe.res;
+	} while (cqe.flags & IORING_CQE_F_MORE);
+	EXPECT_EQ(0, cqe.res);
+	EXPECT_EQ(1, len);
+	ring_exit(&r);
+}
+
+/*
  * As many as we are allowed to have are polled, from FIRST_FD on, by the numbers 1 to
  * that. Returns how many, 0 if that failed.
  */

@@ -581,11 +581,19 @@ TEST_F(files, signalfd)
 
 /*
  * Its wait queue belongs to the signal handlers of whoever armed the poll, and
- * goes away with that process.
+ * goes away with that process. That ends any kind of poll.
  */
 TEST(signalfd_of_other_process)
 {
+	static const unsigned int kinds[] = {
+		0,
+		IORING_POLL_ADD_MULTI,
+		POLL_ONESHOT,
+		POLL_EDGE,
+		POLL_LEVEL,
+	};
 	const struct ring_opts opts = {};
+	unsigned int i;
 	struct ring r;
 	sigset_t set;
 	pid_t child;
@@ -593,22 +601,27 @@ TEST(signalfd_of_other_process)
 
 	if (!ring_supported())
 		SKIP(return, "no IORING_FEAT_POLL_LEVEL");
-	ASSERT_EQ(0, ring_init(&r, &opts));
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
 	ASSERT_EQ(0, sigprocmask(SIG_BLOCK, &set, NULL));
 	fd = signalfd(-1, &set, 0);
 	ASSERT_LE(0, fd);
-	child = fork();
-	ASSERT_LE(0, child);
-	if (!child)
-		_exit(ring_arm(&r, fd, EPOLLIN, 1) != 1 || raise(SIGUSR1));
-	EXPECT_EQ(child, waitpid(child, NULL, 0));
-	EXPECT_EQ(0, ring_wait(&r, 1));
-	EXPECT_CQE(&r, 1, -ECANCELED, 0);
-	EXPECT_EQ(0, raise(SIGUSR1));
-	EXPECT_SILENT(&r);
-	ring_exit(&r);
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		ASSERT_EQ(0, ring_init(&r, &opts));
+		child = fork();
+		ASSERT_LE(0, child);
+		/* a signal that it is woken by isn't an event of others */
+		if (!child)
+			_exit(ring_arm_as(&r, kinds[i], fd, EPOLLIN, 1) != 1 ||
+			      (kinds[i] == POLL_LEVEL && raise(SIGUSR1)));
+		EXPECT_EQ(child, waitpid(child, NULL, 0));
+		EXPECT_EQ(0, ring_wait(&r, 1));
+		EXPECT_CQE(&r, 1, -ECANCELED, 0);
+		EXPECT_EQ(0, raise(SIGUSR1));
+		EXPECT_SILENT(&r);
+		empty(fd);
+		ring_exit(&r);
+	}
 }
 
 TEST_F(files, inotify)

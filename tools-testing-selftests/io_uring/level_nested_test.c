@@ -287,7 +287,6 @@ TEST_F(ring, other_ring)
 	ring_exit(&other);
 }
 
-/* It's looked at while it looks at itself. That comes to an end. */
 /* Nothing but itself: a CQE of something else makes it ready, its own doesn't. */
 TEST_F(ring, only_itself)
 {
@@ -304,6 +303,7 @@ TEST_F(ring, only_itself)
 	EXPECT_SILENT(&self->ring);
 }
 
+/* It's looked at while it looks at itself. That comes to an end. */
 TEST_F(ring, itself)
 {
 	bool silent = false;
@@ -789,6 +789,26 @@ TEST_F(waiters, close)
 	}
 	for (i = 0; i < WAITERS; i++)
 		ASSERT_EQ(0, pthread_join(self->w.thread[i], NULL));
+}
+
+/* Task_work that has run clears the flag, unless there are polls to report. */
+TEST_F(ring, taskrun_kept)
+{
+	struct ring *r = &self->ring;
+	int p[2];
+
+	ASSERT_EQ(0, pipe(p));
+	ASSERT_EQ(1, ring_arm(r, self->pipe[0], EPOLLIN, PIPE));
+	prep_poll(ring_sqe(r), p[0], EPOLLIN, IORING_POLL_ADD_MULTI, RING);
+	ASSERT_EQ(1, ring_submit(r));
+	feed(self->pipe[1]);
+	EXPECT_TRUE(ring_taskrun(r));
+	/* it runs at the end of this, at the latest when asked for events */
+	feed(p[1]);
+	EXPECT_TRUE(ring_taskrun(r));
+	EXPECT_EQ(0, ring_wait(r, 2));
+	EXPECT_EQ(2U, ring_cq_count(r));
+	EXPECT_TRUE(ring_taskrun(r));
 }
 
 /*
