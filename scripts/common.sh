@@ -13,7 +13,8 @@ unset $(git rev-parse --local-env-vars 2>/dev/null || true)
 	PROJECT=io_uring-level-poll
 	ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 	CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/$PROJECT
-	BUILD=$ROOT/build
+	# SUBBUILD=NAME in the environment: build/NAME takes the place of build
+	BUILD=$ROOT/build${SUBBUILD:+/$SUBBUILD}
 	JOBS=${JOBS:-$(nproc)}
 	SELF=${0##*/}
 }
