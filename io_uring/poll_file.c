@@ -57,6 +57,7 @@
 #include <linux/fs.h>
 #include <linux/file.h>
 #include <linux/hash.h>
+#include <linux/init.h>
 #include <linux/io_uring.h>
 
 #include <uapi/linux/io_uring.h>
@@ -72,11 +73,7 @@
 static struct io_poll_file_lock {
 	/* protects ->f_uring_polls of the files that hash to it */
 	spinlock_t		lock;
-} ____cacheline_aligned_in_smp io_poll_file_locks[IO_POLL_FILE_LOCKS] = {
-	[0 ... IO_POLL_FILE_LOCKS - 1] = {
-		.lock = __SPIN_LOCK_UNLOCKED(io_poll_file_locks.lock),
-	},
-};
+} ____cacheline_aligned_in_smp io_poll_file_locks[IO_POLL_FILE_LOCKS];
 
 static spinlock_t *io_poll_file_lock(const struct file *file)
 {
@@ -203,3 +200,14 @@ void __io_uring_file_release(struct file *file)
 		cond_resched();
 	} while (1);
 }
+
+static int __init io_poll_file_init(void)
+{
+	int i;
+
+	/* by an initializer, each would be a lock class of its own */
+	for (i = 0; i < IO_POLL_FILE_LOCKS; i++)
+		spin_lock_init(&io_poll_file_locks[i].lock);
+	return 0;
+}
+__initcall(io_poll_file_init);

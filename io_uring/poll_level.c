@@ -326,7 +326,8 @@ int io_level_add(struct io_kiocb *req, unsigned int issue_flags)
 
 	io_ring_submit_lock(ctx, issue_flags);
 	INIT_LIST_HEAD(&req->level_entry);
-	if (io_wq_cancel_seen(req, issue_flags))
+	/* as __io_arm_poll_handler() does */
+	if (atomic_read(&req->work.flags) & IO_WQ_WORK_CANCEL)
 		io_level_claim(req);
 	io_poll_req_insert(req);
 	io_poll_file_attach(req);

@@ -1052,6 +1052,38 @@ TEST_F(poll, async_fixed)
 	EXPECT_CLOSED(&self->ring, POLL);
 }
 
+/* Its slot is gone by the time it is armed: the tag wakes who waits for it. */
+TEST_F(poll, async_fixed_tag)
+{
+	const __u64 tag = OP;
+	const int none = -1;
+	struct io_uring_rsrc_register reg = {
+		.nr = 1,
+		.data = (uintptr_t)self->pipe,
+		.tags = (uintptr_t)&tag,
+	};
+	struct io_uring_sqe *sqe;
+
+	ASSERT_EQ(0, sys_io_uring_register(self->ring.fd,
+					   IORING_REGISTER_FILES2, &reg,
+					   sizeof(reg)));
+	sqe = ring_sqe(&self->ring);
+	prep_poll(sqe, 0, EPOLLIN, variant->flags, POLL);
+	sqe->flags = IOSQE_ASYNC | IOSQE_FIXED_FILE;
+	sqe = ring_sqe(&self->ring);
+	sqe->opcode = IORING_OP_FILES_UPDATE;
+	sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+	sqe->addr = (uintptr_t)&none;
+	sqe->len = 1;
+	ASSERT_EQ(2, ring_submit(&self->ring));
+	EXPECT_EQ(0, ring_wait(&self->ring, 1));
+	EXPECT_CQE(&self->ring, OP, 0, 0);
+	ASSERT_TRUE(ring_wait_armed(&self->ring));
+	EXPECT_EQ(0, close(self->pipe[0]));
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, RING_SOON_MS));
+	EXPECT_CLOSED(&self->ring, POLL);
+}
+
 /*
  * Requests that change or end it
  */

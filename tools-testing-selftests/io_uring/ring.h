@@ -653,13 +653,14 @@ static inline bool ring_fdinfo(struct ring *r, char *buf, size_t size)
 	return n > 0;
 }
 
-/* Until a poll is armed, which a worker thread may take a while to do. */
+/* Until a poll is armed, by a worker thread or by this one when it gets events. */
 static inline bool ring_wait_armed(struct ring *r)
 {
 	char buf[16384];
 	unsigned int ms;
 
 	for (ms = 0; ms < RING_SOON_MS; ms++) {
+		ring_harvest(r);
 		if (ring_fdinfo(r, buf, sizeof(buf)) &&
 		    strstr(buf, "\n  op=6,"))
 			return true;
