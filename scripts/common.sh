@@ -108,3 +108,24 @@ explained() {
 	done <"$ROOT/scripts/skips"
 	return 1
 }
+
+# field MUTANT KEY [DEFAULT]: what the header of its patch says, see scripts/mutants
+field() {
+	local value
+	value=$(sed '/^diff /Q' "$ROOT/mutants/$1.patch" | sed -n "s/^$2: //p")
+	echo "${value:-${3-}}"
+}
+
+# command_of MUTANT: what runs its tests in the guest
+command_of() {
+	local words w
+	read -ra words <<<"$(field "$1" Test)"
+	printf '/selftests/%s' "${words[0]#io_uring:}"
+	for w in "${words[@]:1}"; do
+		printf -- ' -r %s' "$w"
+	done
+}
+
+# For the kernel: its first complaint is enough.
+# shellcheck disable=SC2034 # not every script uses it
+first_complaint='panic_on_warn=1 oops=panic softlockup_panic=1 sysctl.kernel.panic_on_rcu_stall=1 sysctl.kernel.hung_task_panic=1'
