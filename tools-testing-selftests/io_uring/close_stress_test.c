@@ -297,6 +297,38 @@ TEST_F_TIMEOUT(stress, close_timeout_remove, TIMEOUT)
 	}
 }
 
+/*
+ * The number and the memory of the file are used again, by one that's ready. The poll
+ * is none of that one, even if the ring still has to look at it.
+ */
+TEST_F_TIMEOUT(stress, close_replace, TIMEOUT)
+{
+	struct stress *s = &self->s;
+	int p[2];
+
+	for (s->round = 0; s->round < s->count; s->round++) {
+		begin(s, 0);
+		CHECK(!pipe2(p, O_CLOEXEC));
+		CHECK(submit_poll(s, p[0], EPOLLIN, 0) == 1);
+		/* others would have been told of that event */
+		if (s->flags == POLL_LEVEL) {
+			feed(p[1]);
+			drain(p[0]);
+		}
+		start_late(s, 0, OP_REPLACE, p[0], MAX_DELAY / 4);
+		if (pick(s, 2))
+			CHECK(submit_update(s, EPOLLIN) == 1);
+		while (!s->final[0] && !s->broken) {
+			ring_harvest(&s->ring);
+			collect(s);
+		}
+		CHECK(settle(s, 0));
+		CHECK(finish(s));
+		CHECK(!s->events[0] && s->res[0] == -ECANCELED);
+		CHECK(may_be(s->res[1]) && released(p[1]));
+	}
+}
+
 /* By the file, if that is still there */
 TEST_F_TIMEOUT(stress, close_cancel_fd, TIMEOUT)
 {

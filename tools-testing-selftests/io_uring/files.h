@@ -8,6 +8,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -131,6 +132,16 @@ static inline short file_events(int fd, short events, int ms)
 	struct pollfd p = { .fd = fd, .events = events };
 
 	return poll(&p, 1, ms) == 1 ? p.revents : 0;
+}
+
+/* To a file of /proc or /sys, false if that fails */
+static inline bool write_str(const char *path, const char *str)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	bool ok = fd >= 0 && write(fd, str, strlen(str)) == (int)strlen(str);
+
+	close(fd);
+	return ok;
 }
 
 #endif /* IO_URING_SELFTEST_FILES_H */

@@ -15,6 +15,7 @@
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 
 #include "ring.h"
 
@@ -32,6 +33,7 @@ enum op {
 	OP_WRITE,
 	OP_HARVEST,
 	OP_TOUCH,
+	OP_REPLACE,
 };
 
 struct racer {
@@ -75,6 +77,25 @@ static inline unsigned int pick(struct stress *s, unsigned int n)
 	return rand_r(&s->seed) % n;
 }
 
+/*
+ * Close it, and open others that are ready. One of them has its number, and most
+ * likely its memory.
+ */
+static inline bool replace(int fd)
+{
+	int fds[3];
+	unsigned int i;
+	bool ok;
+
+	ok = !close(fd);
+	for (i = 0; i < ARRAY_SIZE(fds); i++)
+		fds[i] = eventfd(1, EFD_CLOEXEC);
+	delay(MAX_DELAY);
+	for (i = 0; i < ARRAY_SIZE(fds); i++)
+		ok &= !close(fds[i]);
+	return ok;
+}
+
 static inline void racer_act(struct racer *r)
 {
 	switch (r->op) {
@@ -87,6 +108,9 @@ static inline void racer_act(struct racer *r)
 		break;
 	case OP_TOUCH:
 		r->failed |= close(open(STRESS_TOUCHED, O_RDONLY | O_CLOEXEC));
+		break;
+	case OP_REPLACE:
+		r->failed |= !replace(r->fd);
 		break;
 	default:
 		ring_harvest(r->ring);
