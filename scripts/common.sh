@@ -94,6 +94,14 @@ worktree() {
 	git -C "$BUILD/linux" worktree add -q --detach "$BUILD/$1" base
 }
 
+# image_of FLAVOUR: the kernel to boot
+image_of() {
+	case $1 in
+	*uml) echo "$BUILD/out/$1/linux" ;;
+	*) echo "$BUILD/out/$1/arch/x86/boot/bzImage" ;;
+	esac
+}
+
 # sources DIR COMMIT: what a kernel is built from, by content. The series change
 # nothing in tools/ but tests.
 sources() { git -C "$1" ls-tree "$2" | grep -vE '	(Documentation|MAINTAINERS|tools)$'; }
