@@ -127,7 +127,7 @@ field() {
 # command_of MUTANT: what runs its tests in the guest
 command_of() {
 	local words w
-	read -ra words <<<"$(field "$1" Test)"
+	read -ra words <<<"$1"
 	printf '/selftests/%s' "${words[0]#io_uring:}"
 	for w in "${words[@]:1}"; do
 		printf -- ' -r %s' "$w"
