@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
 # The front door. Everything is done by scripts/, each of which has --help.
 
-.PHONY: help demo check bench shell tree series lint setup clean
+.PHONY: help demo check check-deep bench shell tree series lint setup clean
 
 help:
-	@echo 'make demo     see it: build the patched kernel, boot it, measure it'
-	@echo 'make check    run every test'
-	@echo 'make bench    only the benchmark'
-	@echo 'make shell    a prompt in the patched kernel'
-	@echo 'make tree     build/linux: the series as git commits, to edit'
-	@echo 'make series   are the series as they should be'
-	@echo 'make lint     shellcheck and checkpatch'
-	@echo 'make setup    install the packages all this needs'
-	@echo 'make clean    remove build/ (unless a series there has commits not exported)'
+	@echo 'make demo       see it: build the patched kernel, boot it, measure it'
+	@echo 'make check      run every test'
+	@echo 'make check-deep doubt it: models, fuzzing, faults, races, bugs put back'
+	@echo 'make bench      only the benchmark'
+	@echo 'make shell      a prompt in the patched kernel'
+	@echo 'make tree       build/linux: the series as git commits, to edit'
+	@echo 'make series     are the series as they should be'
+	@echo 'make lint       shellcheck and checkpatch'
+	@echo 'make setup      install the packages all this needs'
+	@echo 'make clean      remove build/ (unless a series there has commits not exported)'
 
 setup:
 	@scripts/setup
@@ -38,6 +39,9 @@ shell: tree
 
 check:
 	@scripts/check
+
+check-deep:
+	@scripts/check --deep
 
 series: setup
 	@for s in patches/*/; do scripts/series check "$$(basename "$$s")" || exit; done

@@ -124,7 +124,7 @@ field() {
 	echo "${value:-${3-}}"
 }
 
-# command_of MUTANT: what runs its tests in the guest
+# command_of TEST: what runs that in the guest
 command_of() {
 	local words w
 	read -ra words <<<"$1"
