@@ -600,6 +600,7 @@ static int fail_all(const struct ring_opts *opts, const struct op *ops,
 			}
 		}
 	}
+	ksft_print_msg("%d calls have failed\n", sum);
 	return sum;
 }
 
