@@ -210,4 +210,4 @@ static int __init io_poll_file_init(void)
 		spin_lock_init(&io_poll_file_locks[i].lock);
 	return 0;
 }
-__initcall(io_poll_file_init);
+device_initcall(io_poll_file_init);
