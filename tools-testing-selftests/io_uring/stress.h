@@ -90,7 +90,7 @@ static inline bool replace(int fd)
 	ok = !close(fd);
 	for (i = 0; i < ARRAY_SIZE(fds); i++)
 		fds[i] = eventfd(1, EFD_CLOEXEC);
-	delay(MAX_DELAY);
+	usleep(2000);
 	for (i = 0; i < ARRAY_SIZE(fds); i++)
 		ok &= !close(fds[i]);
 	return ok;
