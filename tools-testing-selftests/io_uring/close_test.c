@@ -94,27 +94,6 @@ static bool ends_once(struct ring *r, unsigned int flags, __u64 user_data,
 	       (flags == POLL_ONESHOT && cqe.res == mask);
 }
 
-/* Consume the last CQEs of the polls 1 to @n. Is it one for each? */
-static bool each_closed_once(struct ring *r, unsigned int n)
-{
-	bool *seen = calloc(n + 1, sizeof(*seen)), ok = seen;
-	struct io_uring_cqe cqe;
-	unsigned int got = 0;
-
-	while (ok && got < n) {
-		ok = !ring_wait(r, 1);
-		while (ok && ring_pop(r, &cqe)) {
-			ok = cqe.user_data >= 1 && cqe.user_data <= n &&
-			     !seen[cqe.user_data] &&
-			     cqe.res == -ECANCELED && !cqe.flags;
-			seen[ok ? cqe.user_data : 0] = true;
-			got++;
-		}
-	}
-	free(seen);
-	return ok && !ring_harvest_count(r);
-}
-
 /* The CQE of a request that was to close the file, and that of the poll. */
 static bool op_and_closed(struct ring *op_ring, struct ring *r)
 {
@@ -488,7 +467,7 @@ TEST_F(poll, several_polls)
 	for (i = 0; i < ARRAY_SIZE(mask); i++)
 		ARM(&self->ring, self->pipe[0], mask[i], i + 1);
 	EXPECT_EQ(0, close(self->pipe[0]));
-	EXPECT_TRUE(each_closed_once(&self->ring, ARRAY_SIZE(mask)));
+	EXPECT_TRUE(ring_each_ended(&self->ring, ARRAY_SIZE(mask), false));
 }
 
 /* Only the rest when one of them is gone by then */
@@ -504,7 +483,7 @@ TEST_F(poll, several_polls_one_removed)
 	ASSERT_EQ(0, ring_wait(&self->ring, 2));
 	ASSERT_TRUE(ring_pop(&self->ring, &cqe) && ring_pop(&self->ring, &cqe));
 	EXPECT_EQ(0, close(self->pipe[0]));
-	EXPECT_TRUE(each_closed_once(&self->ring, 2));
+	EXPECT_TRUE(ring_each_ended(&self->ring, 2, false));
 }
 
 TEST_F(poll, several_rings)
@@ -533,7 +512,7 @@ TEST_F(poll, many_files)
 		ARM(&self->ring, FIRST_FD + i, EPOLLIN, i + 1);
 	}
 	EXPECT_EQ(0, sys_close_range(FIRST_FD, FIRST_FD + n - 1));
-	EXPECT_TRUE(each_closed_once(&self->ring, n));
+	EXPECT_TRUE(ring_each_ended(&self->ring, n, false));
 }
 
 /* The number belongs to another file, the polls of the old one don't. */
@@ -794,7 +773,7 @@ TEST_F(poll, fixed_and_fd)
 	EXPECT_EQ(1, set_slot(&self->ring, -1));
 	EXPECT_SILENT(&self->ring);
 	EXPECT_EQ(0, close(copy));
-	EXPECT_TRUE(each_closed_once(&self->ring, 2));
+	EXPECT_TRUE(ring_each_ended(&self->ring, 2, false));
 }
 
 /*
@@ -2093,7 +2072,7 @@ TEST_F_TIMEOUT(many, closed, 120)
 
 	ASSERT_NE(0U, n);
 	EXPECT_EQ(0, sys_close_range(FIRST_FD, FIRST_FD + n - 1));
-	EXPECT_TRUE(each_closed_once(&self->ring, n));
+	EXPECT_TRUE(ring_each_ended(&self->ring, n, false));
 }
 
 /* By the exit of the last owner */
@@ -2113,7 +2092,7 @@ TEST_F_TIMEOUT(many, closed_by_exit, 120)
 	EXPECT_SILENT(&self->ring);
 	EXPECT_EQ(0, close(self->go[1]));
 	EXPECT_EQ(0, exit_code(child));
-	EXPECT_TRUE(each_closed_once(&self->ring, n));
+	EXPECT_TRUE(ring_each_ended(&self->ring, n, false));
 }
 
 int main(int argc, char **argv)

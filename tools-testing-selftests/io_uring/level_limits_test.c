@@ -111,29 +111,6 @@ static bool take_turns(struct ring *r, unsigned int n, unsigned int turns)
 	return ok;
 }
 
-/* Consume what there is of the polls 1 to n, each one ends once. */
-static bool each_ends(struct ring *r, unsigned int n)
-{
-	bool *ended = calloc(n + 1, sizeof(*ended)), ok = ended;
-	struct io_uring_cqe cqe;
-	unsigned int got = 0;
-
-	while (ok && got < n) {
-		ok = !ring_wait(r, 1);
-		while (ok && ring_pop(r, &cqe)) {
-			ok = cqe.user_data >= 1 && cqe.user_data <= n &&
-			     !ended[cqe.user_data];
-			if (!ok || cqe.flags & IORING_CQE_F_MORE)
-				continue;
-			ok = cqe.res == -ECANCELED;
-			ended[cqe.user_data] = true;
-			got++;
-		}
-	}
-	free(ended);
-	return ok && !ring_harvest_count(r);
-}
-
 /*
  * A lot of polls. Few kinds of rings will do, and few CQEs have room.
  */
@@ -215,7 +192,7 @@ TEST_F_TIMEOUT(many, polls_of_few_files, TIMEOUT)
 	ASSERT_EQ(0, arm_many(&self->ring, FIRST_FD, NR_FILES, 1, n));
 	EXPECT_TRUE(take_turns(&self->ring, n, 2));
 	EXPECT_EQ(0, sys_close_range(FIRST_FD, FIRST_FD + NR_FILES - 1));
-	EXPECT_TRUE(each_ends(&self->ring, n));
+	EXPECT_TRUE(ring_each_ended(&self->ring, n, true));
 }
 
 TEST_F_TIMEOUT(many, polls_of_many_files, TIMEOUT)
@@ -226,7 +203,7 @@ TEST_F_TIMEOUT(many, polls_of_many_files, TIMEOUT)
 	ASSERT_EQ(0, arm_many(&self->ring, FIRST_FD, n, 1, n));
 	EXPECT_TRUE(take_turns(&self->ring, n, 2));
 	EXPECT_EQ(0, sys_close_range(FIRST_FD, FIRST_FD + n - 1));
-	EXPECT_TRUE(each_ends(&self->ring, n));
+	EXPECT_TRUE(ring_each_ended(&self->ring, n, true));
 }
 
 /* They go away with their ring: the file that it has registered tells. */
@@ -323,7 +300,7 @@ static long long cost(struct ring *r, enum cost what, unsigned int n)
 	else
 		ns = cost_for_other(what, p);
 	close(p[1]);
-	if (ns < 0 || !each_ends(r, n))
+	if (ns < 0 || !ring_each_ended(r, n, true))
 		return -1;
 	ksft_print_msg("%s: %lld ns for each of %u polls\n", cost_names[what],
 		       ns / n, n);
@@ -593,7 +570,7 @@ TEST_F(ring, cq_of_one)
 	EXPECT_SILENT(&r);
 	for (i = 0; i < 3; i++)
 		ASSERT_EQ(0, close(p[i][0]));
-	EXPECT_TRUE(each_ends(&r, 3));
+	EXPECT_TRUE(ring_each_ended(&r, 3, true));
 	ring_exit(&r);
 }
 

@@ -653,6 +653,32 @@ static inline bool ring_fdinfo(struct ring *r, char *buf, size_t size)
 	return n > 0;
 }
 
+/*
+ * Consume CQEs of the polls 1 to @n until each of them has ended, once. There may be
+ * @events before that, and nothing is left afterwards.
+ */
+static inline bool ring_each_ended(struct ring *r, unsigned int n, bool events)
+{
+	bool *ended = calloc(n + 1, sizeof(*ended)), ok = ended;
+	struct io_uring_cqe cqe;
+	unsigned int got = 0;
+
+	while (ok && got < n) {
+		ok = !ring_wait(r, 1);
+		while (ok && ring_pop(r, &cqe)) {
+			ok = cqe.user_data >= 1 && cqe.user_data <= n &&
+			     !ended[cqe.user_data];
+			if (ok && events && cqe.flags & IORING_CQE_F_MORE)
+				continue;
+			ok = ok && cqe.res == -ECANCELED && !cqe.flags;
+			ended[ok ? cqe.user_data : 0] = true;
+			got++;
+		}
+	}
+	free(ended);
+	return ok && !ring_harvest_count(r);
+}
+
 /* Until a poll is armed, by a worker thread or by this one when it gets events. */
 static inline bool ring_wait_armed(struct ring *r)
 {
