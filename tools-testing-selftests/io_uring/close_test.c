@@ -1996,7 +1996,7 @@ TEST(received_to_the_end)
  */
 static unsigned int arm_many(struct ring *r, unsigned int flags)
 {
-	unsigned int i, n = 2000;
+	unsigned int i, n = 10000;
 	struct rlimit lim;
 	int fd;
 

@@ -47,7 +47,7 @@
 #define TIMEOUT		(24 * 60 * 60)
 #define SHRINK_MS	60000
 
-static unsigned long long seed = 1, steps = 2000;
+static unsigned long long seed = 1, steps = 5000;
 static const char *replay;
 static unsigned int patience = RING_SOON_MS;
 static bool verbose;
