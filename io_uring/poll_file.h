@@ -45,13 +45,14 @@ static inline void io_poll_file_unpin(struct io_kiocb *req, struct file *file)
 
 /*
  * The file of a request, whether it is referenced or not. Only good for being
- * compared with one that is.
+ * compared with one that is. A worker may be about to attach the poll.
  */
 static inline struct file *io_req_file(const struct io_kiocb *req)
 {
-	struct file *file = req->file;
+	struct file *file = READ_ONCE(req->file);
 
-	if (!file && (req->flags & REQ_F_POLL_CLOSE))
+	/* that flag doesn't change */
+	if (!file && (data_race(req->flags) & REQ_F_POLL_CLOSE))
 		file = READ_ONCE(req->poll_file);
 	return file;
 }

@@ -270,8 +270,6 @@ static int io_level_arm(struct io_kiocb *req, struct file *file, __poll_t events
 	struct io_poll *poll = io_level_poll(req);
 	struct io_poll_table ipt = {
 		.req = req,
-		/* see io_level_start(), and the update holds the file */
-		.owning = true,
 	};
 
 	io_init_poll_iocb(poll, events);

@@ -25,6 +25,13 @@ static inline bool io_poll_is_level(__poll_t events)
 	return !(events & (EPOLLET | EPOLLONESHOT));
 }
 
+/* The same for an armed poll that may belong to somebody else */
+static inline bool io_req_is_level(const struct io_kiocb *req)
+{
+	/* a wake up may set EPOLLONESHOT meanwhile, but not EPOLLET */
+	return io_poll_is_level(data_race(req->apoll_events));
+}
+
 /*
  * How many CQEs of level triggered polls an io_uring_enter() may post. There has
  * to be a limit: whoever moves the CQ head makes room as long as we look.
