@@ -120,11 +120,11 @@ void io_poll_file_attach(struct io_kiocb *req)
 
 	/* ->poll_file takes the place of ->file_node */
 	req->flags &= ~REQ_F_FIXED_FILE;
-	WRITE_ONCE(req->poll_file, file);
+	req->poll_file = file;
 	scoped_guard(spinlock, io_poll_file_lock(file))
 		hlist_add_head(&req->poll_node, &file->f_uring_polls);
 
-	WRITE_ONCE(req->file, NULL);
+	req->file = NULL;
 	if (fixed)
 		io_put_rsrc_node(req->ctx, node);
 	else

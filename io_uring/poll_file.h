@@ -45,15 +45,16 @@ static inline void io_poll_file_unpin(struct io_kiocb *req, struct file *file)
 
 /*
  * The file of a request, whether it is referenced or not. Only good for being
- * compared with one that is. A worker may be about to attach the poll.
+ * compared with one that is.
  */
 static inline struct file *io_req_file(const struct io_kiocb *req)
 {
-	struct file *file = READ_ONCE(req->file);
+	/* a worker may be about to get the file, or to attach the poll to it */
+	struct file *file = data_race(req->file);
 
 	/* that flag doesn't change */
 	if (!file && (data_race(req->flags) & REQ_F_POLL_CLOSE))
-		file = READ_ONCE(req->poll_file);
+		file = data_race(req->poll_file); /* as above */
 	return file;
 }
 

@@ -41,12 +41,12 @@
  *			task_work, which completes the poll. It may still be
  *			linked to a list.
  *
- * Four places change it: a wake up (io_level_wake()), a harvest (io_level_look()),
- * arming (io_level_start()), and whoever claims it (io_level_claim()). Only the
- * harvest and arming hold ->uring_lock for that. Each is a single atomic
- * operation. In particular, setting CANCEL and clearing LISTED in one go is what
- * makes sure that a poll isn't completed, and freed, before the task_work of
- * somebody else who claimed it was queued.
+ * It's changed by a wake up (io_level_wake()), a harvest (io_level_look()), arming
+ * (io_level_start(), io_level_update_events()), and whoever claims it
+ * (io_level_claim()). Only the harvest and arming hold ->uring_lock for that. Each
+ * is a single atomic operation. In particular, setting CANCEL and clearing LISTED
+ * in one go is what makes sure that a poll isn't completed, and freed, before the
+ * task_work of somebody else who claimed it was queued.
  *
  * LOCKING
  *
@@ -56,9 +56,9 @@
  *	      ctx->cq_wait.lock
  *
  * ->uring_lock protects ->level_ready, ->level_reported and ->level_entry. It's
- * held while the file is polled, as for other polls. The wait queue may be the
- * ->poll_wq of a ring, even of the same one. It's never ->cq_wait, which can't be
- * polled.
+ * held while the file of an armed poll is polled, as for other polls. The wait queue
+ * may be the ->poll_wq of a ring, even of the same one. It's never ->cq_wait, which
+ * can't be polled.
  *
  * REMOVAL
  *

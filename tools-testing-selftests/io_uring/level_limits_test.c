@@ -778,6 +778,30 @@ TEST_F(ring, signal_among_wake_ups)
 	busy_end(&b);
 }
 
+/* The same by its time. There are so many polls that some are woken all the time. */
+TEST_F(ring, timeout_among_wake_ups)
+{
+	const unsigned int polls = 256;
+	struct ring *r = &self->ring;
+	struct busy b;
+	unsigned int i;
+
+	b = (struct busy) { .fd = inotify_init1(IN_CLOEXEC) };
+	ASSERT_LT(0, inotify_add_watch(b.fd, "/proc/self/exe", IN_OPEN));
+	for (i = 1; i <= polls; i++)
+		ASSERT_EQ(1, ring_arm(r, b.fd, EPOLLPRI, i));
+	ASSERT_EQ(0, pthread_create(&b.thread, NULL, touch_thread, &b));
+	for (i = 0; i < 20; i++) {
+		long long start = now_ms();
+
+		/* one is enough at once, or after a while */
+		ASSERT_EQ(-ETIME, __ring_wait(r, 2, 10, i % 2 ? 5000 : 0));
+		EXPECT_GT(start + 1000, now_ms());
+		EXPECT_EQ(0U, ring_cq_count(r));
+	}
+	busy_end(&b);
+}
+
 static void *move_head_thread(void *arg)
 {
 	struct busy *b = arg;
