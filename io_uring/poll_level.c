@@ -180,8 +180,8 @@ static void io_level_push(struct io_kiocb *req, unsigned int tw_flags)
 	io_level_wake_waiters(ctx, tw_flags);
 }
 
-/* Called with the lock of the wait queue held */
-void io_level_wake(struct io_kiocb *req)
+/* Called with the lock of the wait queue held, IOU_F_TWQ_IN_WAKE */
+void io_level_wake(struct io_kiocb *req, unsigned int tw_flags)
 {
 	int v = atomic_read(&req->poll_refs), new;
 
@@ -196,9 +196,9 @@ void io_level_wake(struct io_kiocb *req)
 	 * for those who poll the ring: it has been readable since.
 	 */
 	if (!v)
-		io_level_push(req, IOU_F_TWQ_IN_WAKE | IOU_F_TWQ_LAZY_WAKE);
+		io_level_push(req, tw_flags | IOU_F_TWQ_LAZY_WAKE);
 	else if (io_level_reported_pending(req->ctx))
-		io_level_wake_waiters(req->ctx, IOU_F_TWQ_IN_WAKE);
+		io_level_wake_waiters(req->ctx, tw_flags);
 }
 
 /*

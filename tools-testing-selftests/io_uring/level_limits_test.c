@@ -621,6 +621,15 @@ TEST(cqe32)
 	ring_exit(&r);
 }
 
+static void on_cpu(unsigned int cpu)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	sched_setaffinity(0, sizeof(cpus), &cpus);
+}
+
 /*
  * Somebody else writes a byte each time that it's told to
  */
@@ -636,17 +645,13 @@ static void *writer_thread(void *arg)
 {
 	unsigned int seed = 1;
 	struct writer *w = arg;
-	cpu_set_t cpus;
 
 	for (;;) {
 		sem_wait(&w->go);
 		if (ring_load(&w->stop))
 			return NULL;
-		if (w->cpu) {
-			CPU_ZERO(&cpus);
-			CPU_SET(w->cpu, &cpus);
-			sched_setaffinity(0, sizeof(cpus), &cpus);
-		}
+		if (w->cpu)
+			on_cpu(w->cpu);
 		usleep(rand_r(&seed) % 500);
 		feed(w->fd);
 	}
@@ -843,6 +848,75 @@ TEST_F(ring, head_moves)
 	EXPECT_EQ(0U, ring_load(r.cq_overflow));
 	ring_store(r.cq_head, ring_load(r.cq_tail));
 	EXPECT_TRUE(take_turns(&r, 256, 2));
+	ring_exit(&r);
+}
+
+static void *consume_thread(void *arg)
+{
+	struct busy *b = arg;
+	struct io_uring_cqe cqe;
+
+	on_cpu(1);
+	while (!ring_load(&b->stop)) {
+		ring_enter(b->ring, 1);
+		while (ring_pop(b->ring, &cqe))
+			;
+	}
+	return NULL;
+}
+
+/* The interrupts of irq_work on the first CPU, 0 if they aren't counted */
+static unsigned long irq_works(void)
+{
+	FILE *f = fopen("/proc/interrupts", "r");
+	unsigned long n = 0;
+	char line[4096];
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, " IWI: %lu", &n) == 1)
+			break;
+	}
+	if (f)
+		fclose(f);
+	return n;
+}
+
+/*
+ * A ring that polls itself is notified by itself, and takes so long to notify all
+ * others that a task on another CPU has looked at that poll meanwhile. That goes on
+ * for ever, but not in interrupts: none of them is needed where a ring has woken.
+ */
+TEST(notified_by_itself)
+{
+	const struct ring_opts opts = {};
+	struct ring r, other;
+	struct busy b = { .ring = &r };
+	struct io_uring_sqe *sqe;
+	unsigned long before;
+	unsigned int i;
+
+	if (!ring_supported())
+		SKIP(return, "no IORING_FEAT_POLL_LEVEL");
+	ASSERT_EQ(0, ring_init(&r, &opts));
+	ASSERT_EQ(0, ring_init(&other, &opts));
+	ASSERT_EQ(0, arm_many(&other, r.fd, 1, 1, 20000));
+	/* the last one is woken first */
+	ASSERT_EQ(1, ring_arm(&r, r.fd, EPOLLIN, 1));
+	ASSERT_EQ(0, pthread_create(&b.thread, NULL, consume_thread, &b));
+	on_cpu(0);
+	before = irq_works();
+	for (i = 0; i < 200; i++) {
+		ring_store(&b.stop, i == 199);
+		/* a worker doesn't hold what the other task needs */
+		sqe = ring_sqe(&r);
+		prep_nop(sqe, 2);
+		sqe->flags |= IOSQE_ASYNC;
+		ASSERT_EQ(1, ring_submit(&r));
+		usleep(1000);
+	}
+	pthread_join(b.thread, NULL);
+	EXPECT_GT(100UL, irq_works() - before);
+	ring_exit(&other);
 	ring_exit(&r);
 }
 

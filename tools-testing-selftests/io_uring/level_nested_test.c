@@ -811,6 +811,31 @@ TEST_F(ring, taskrun_kept)
 	EXPECT_TRUE(ring_taskrun(r));
 }
 
+/* Not so when the last one has ended, and something else was done after that. */
+TEST_F(ring, taskrun_ends)
+{
+	struct ring *r = &self->ring;
+	int p[2];
+
+	ASSERT_EQ(0, pipe(p));
+	ASSERT_EQ(1, ring_arm(r, self->pipe[0], EPOLLIN, PIPE));
+	prep_poll(ring_sqe(r), p[0], EPOLLIN, 0, RING);
+	ASSERT_EQ(1, ring_submit(r));
+	feed(self->pipe[1]);
+	EXPECT_EQ(0, ring_wait(r, 1));
+	EXPECT_LEVEL(r, PIPE, EPOLLIN);
+	EXPECT_TRUE(ring_taskrun(r));
+	close(self->pipe[0]);
+	feed(p[1]);
+	EXPECT_EQ(0, ring_wait(r, 2));
+	EXPECT_EQ(2U, ring_cq_count(r));
+	EXPECT_EQ(0, ring_harvest(r));
+	EXPECT_FALSE(ring_taskrun(r));
+	EXPECT_TRUE(pop_all(r));
+	close(p[0]);
+	close(p[1]);
+}
+
 /*
  * A stopped process has work to do for an edge triggered poll of its own, which
  * the flag tells. It isn't for another one that gets level triggered polls to
