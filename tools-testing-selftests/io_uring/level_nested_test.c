@@ -598,14 +598,16 @@ TEST_F(ring, eventfd_loop)
 		EXPECT_EQ(0, eventfd_read(fd, &v));
 		EXPECT_EQ(0, eventfd_write(fd, 1));
 	}
-	/* as any other, it isn't looked at until it's woken again */
-	while (ring_harvest_count(&self->ring) == 1) {
-		EXPECT_TRUE(pop_all(&self->ring));
-		EXPECT_EQ(0, eventfd_read(fd, &v));
+	/* as any other, it isn't looked at until it's woken again, and again */
+	for (i = 0; i < 2; i++) {
+		while (ring_harvest_count(&self->ring) == 1) {
+			EXPECT_TRUE(pop_all(&self->ring));
+			EXPECT_EQ(0, eventfd_read(fd, &v));
+		}
+		EXPECT_EQ(0, eventfd_write(fd, 1));
+		EXPECT_EQ(0, ring_wait(&self->ring, 1));
+		EXPECT_LEVEL(&self->ring, RING, EPOLLIN);
 	}
-	EXPECT_EQ(0, eventfd_write(fd, 1));
-	EXPECT_EQ(0, ring_wait(&self->ring, 1));
-	EXPECT_LEVEL(&self->ring, RING, EPOLLIN);
 }
 
 /*
