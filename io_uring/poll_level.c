@@ -287,7 +287,7 @@ static int io_level_arm(struct io_kiocb *req, struct file *file, __poll_t events
  * Give up the ownership of a poll that has been armed. If it is ready, was woken
  * meanwhile, or isn't wanted any more, that is acted upon now.
  */
-static void io_level_start(struct io_kiocb *req, __poll_t mask)
+void io_level_start(struct io_kiocb *req, __poll_t mask)
 {
 	int v = 1;
 
@@ -308,6 +308,7 @@ static void io_level_start(struct io_kiocb *req, __poll_t mask)
 
 int io_level_add(struct io_kiocb *req, unsigned int issue_flags)
 {
+	bool by_task = io_poll_attach_by_task(req, issue_flags);
 	struct io_ring_ctx *ctx = req->ctx;
 	__poll_t mask;
 	int ret;
@@ -328,8 +329,12 @@ int io_level_add(struct io_kiocb *req, unsigned int issue_flags)
 	if (atomic_read(&req->work.flags) & IO_WQ_WORK_CANCEL)
 		io_level_claim(req);
 	io_poll_req_insert(req);
-	io_poll_file_attach(req);
-	io_level_start(req, mask);
+	if (by_task) {
+		io_poll_queue_attach(req, mask);
+	} else {
+		io_poll_file_attach(req);
+		io_level_start(req, mask);
+	}
 	io_ring_submit_unlock(ctx, issue_flags);
 	return IOU_ISSUE_SKIP_COMPLETE;
 }
@@ -376,7 +381,8 @@ int io_level_update(struct io_kiocb *req, struct io_poll_update *upd)
 
 	lockdep_assert_held(&req->ctx->uring_lock);
 
-	if (atomic_read(&req->poll_refs) & IO_POLL_CANCEL_FLAG)
+	/* it ends, or the task has yet to attach it */
+	if ((atomic_read(&req->poll_refs) & IO_POLL_CANCEL_FLAG) || req->file)
 		return -EALREADY;
 
 	if (!upd->update_events && !upd->update_user_data) {

@@ -12,6 +12,7 @@ int io_level_add(struct io_kiocb *req, unsigned int issue_flags);
 int io_level_update(struct io_kiocb *req, struct io_poll_update *upd);
 void io_level_wake(struct io_kiocb *req, unsigned int tw_flags);
 bool io_level_claim(struct io_kiocb *req);
+void io_level_start(struct io_kiocb *req, __poll_t mask);
 void io_level_task_func(struct io_tw_req tw_req, io_tw_token_t tw);
 int io_level_register(struct io_ring_ctx *ctx, void __user *arg);
 int io_level_reg_wait(const struct io_uring_reg_wait *w, unsigned int *max);

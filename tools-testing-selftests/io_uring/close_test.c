@@ -1031,36 +1031,124 @@ TEST_F(poll, async_fixed)
 	EXPECT_CLOSED(&self->ring, POLL);
 }
 
+/* The only worker is busy until the task sleeps. */
+struct late_worker {
+	pthread_t thread;
+	pid_t task;
+	struct ring ring;
+	int busy[2], sink[2];
+	/* whose other end is found to be closed then, and who is told: if any */
+	int writer, end[2];
+	int ret;
+};
+
+static bool late_worker_init(struct late_worker *l, struct ring *r)
+{
+	const struct ring_opts opts = {
+		.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+	};
+	unsigned int max[2] = { 1, 1 };
+	struct io_uring_sqe *sqe;
+
+	l->task = gettid();
+	if (pipe(l->busy) || pipe(l->sink) || pipe(l->end) ||
+	    ring_init(&l->ring, &opts) ||
+	    sys_io_uring_register(r->fd, IORING_REGISTER_IOWQ_MAX_WORKERS, max,
+				  2))
+		return false;
+	sqe = ring_sqe(&l->ring);
+	sqe->opcode = IORING_OP_SPLICE;
+	sqe->splice_fd_in = l->busy[0];
+	sqe->splice_off_in = -1;
+	sqe->fd = l->sink[1];
+	sqe->off = -1;
+	sqe->len = 1;
+	return ring_submit(&l->ring) == 1;
+}
+
+static void *late_worker_thread(void *arg)
+{
+	struct late_worker *l = arg;
+
+	l->ret = -1;
+	if (!wait_asleep(l->task) || write(l->busy[1], "x", 1) != 1)
+		return NULL;
+	l->ret = 0;
+	if (!l->writer)
+		return NULL;
+	l->ret = file_events(l->writer, 0, RING_SOON_MS);
+	if (write(l->end[1], "x", 1) != 1)
+		l->ret = -1;
+	return NULL;
+}
+
 /* Its slot is gone by the time it is armed: the tag wakes who waits for it. */
 TEST_F(poll, async_fixed_tag)
 {
 	const __u64 tag = OP;
-	const int none = -1;
 	struct io_uring_rsrc_register reg = {
 		.nr = 1,
 		.data = (uintptr_t)self->pipe,
 		.tags = (uintptr_t)&tag,
 	};
+	struct late_worker l = {};
 	struct io_uring_sqe *sqe;
 
+	ASSERT_TRUE(late_worker_init(&l, &self->ring));
 	ASSERT_EQ(0, sys_io_uring_register(self->ring.fd,
 					   IORING_REGISTER_FILES2, &reg,
 					   sizeof(reg)));
 	sqe = ring_sqe(&self->ring);
 	prep_poll(sqe, 0, EPOLLIN, variant->flags, POLL);
 	sqe->flags = IOSQE_ASYNC | IOSQE_FIXED_FILE;
-	sqe = ring_sqe(&self->ring);
-	sqe->opcode = IORING_OP_FILES_UPDATE;
-	sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
-	sqe->addr = (uintptr_t)&none;
-	sqe->len = 1;
-	ASSERT_EQ(2, ring_submit(&self->ring));
+	ASSERT_EQ(1, ring_submit(&self->ring));
+	EXPECT_EQ(1, set_slot(&self->ring, -1));
+	ASSERT_EQ(0, pthread_create(&l.thread, NULL, late_worker_thread, &l));
 	EXPECT_EQ(0, ring_wait(&self->ring, 1));
+	ASSERT_EQ(0, pthread_join(l.thread, NULL));
+	EXPECT_EQ(0, l.ret);
 	EXPECT_CQE(&self->ring, OP, 0, 0);
 	ASSERT_TRUE(ring_wait_armed(&self->ring));
 	EXPECT_EQ(0, close(self->pipe[0]));
 	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, RING_SOON_MS));
 	EXPECT_CLOSED(&self->ring, POLL);
+	ring_exit(&l.ring);
+}
+
+/*
+ * The same without a tag, for a task that sleeps until there are more CQEs than it
+ * is going to post. The file isn't held until then.
+ */
+TEST_F(poll, async_fixed_let_go)
+{
+	struct late_worker l = { .writer = self->pipe[1] };
+	bool poll = false, end = false;
+	struct io_uring_sqe *sqe;
+	struct io_uring_cqe cqe;
+
+	ASSERT_TRUE(late_worker_init(&l, &self->ring));
+	ASSERT_EQ(0, sys_io_uring_register(self->ring.fd,
+					   IORING_REGISTER_FILES,
+					   self->pipe, 1));
+	sqe = ring_sqe(&self->ring);
+	prep_poll(sqe, 0, EPOLLIN, variant->flags, POLL);
+	sqe->flags = IOSQE_ASYNC | IOSQE_FIXED_FILE;
+	prep_poll(ring_sqe(&self->ring), l.end[0], EPOLLIN, 0, OP);
+	ASSERT_EQ(2, ring_submit(&self->ring));
+	EXPECT_EQ(1, set_slot(&self->ring, -1));
+	EXPECT_EQ(0, close(self->pipe[0]));
+	ASSERT_EQ(0, pthread_create(&l.thread, NULL, late_worker_thread, &l));
+	EXPECT_EQ(0, ring_wait(&self->ring, 2));
+	ASSERT_EQ(0, pthread_join(l.thread, NULL));
+	EXPECT_EQ(POLLERR, l.ret);
+	while (ring_pop(&self->ring, &cqe)) {
+		poll |= cqe.user_data == POLL && cqe.res == -ECANCELED;
+		end |= cqe.user_data == OP && cqe.res == EPOLLIN;
+	}
+	EXPECT_TRUE(poll);
+	EXPECT_TRUE(end);
+	EXPECT_SILENT(&self->ring);
+	ring_exit(&l.ring);
 }
 
 /*
@@ -1072,6 +1160,62 @@ static int update(struct ring *r, unsigned int flags, __u32 mask,
 {
 	prep_poll_update(ring_sqe(r), POLL, flags, mask, user_data, OP);
 	return ring_submit(r);
+}
+
+/* A worker has armed it, and this thread may have to do the rest. */
+TEST_F(poll, async_fixed_canceled)
+{
+	bool poll = false, op = false;
+	struct io_uring_sqe *sqe;
+	struct io_uring_cqe cqe;
+
+	ASSERT_EQ(0, sys_io_uring_register(self->ring.fd,
+					   IORING_REGISTER_FILES,
+					   self->pipe, 1));
+	sqe = ring_sqe(&self->ring);
+	prep_poll(sqe, 0, EPOLLIN, variant->flags, POLL);
+	sqe->flags = IOSQE_ASYNC | IOSQE_FIXED_FILE;
+	ASSERT_EQ(1, ring_submit(&self->ring));
+	ASSERT_TRUE(ring_wait_worker_armed(&self->ring));
+	prep_cancel(ring_sqe(&self->ring), POLL, 0, OP);
+	ASSERT_EQ(1, ring_submit(&self->ring));
+	EXPECT_EQ(0, ring_wait(&self->ring, 2));
+	while (ring_pop(&self->ring, &cqe)) {
+		poll |= cqe.user_data == POLL && cqe.res == -ECANCELED;
+		op |= cqe.user_data == OP && !cqe.res;
+	}
+	EXPECT_TRUE(poll);
+	EXPECT_TRUE(op);
+	EXPECT_SILENT(&self->ring);
+}
+
+/* The same for an update, which comes too early if so. */
+TEST_F(poll, async_fixed_updated)
+{
+	struct io_uring_sqe *sqe;
+	struct io_uring_cqe cqe;
+
+	ASSERT_EQ(0, sys_io_uring_register(self->ring.fd,
+					   IORING_REGISTER_FILES,
+					   self->pipe, 1));
+	EXPECT_EQ(0, close(self->pipe[0]));
+	sqe = ring_sqe(&self->ring);
+	prep_poll(sqe, 0, EPOLLIN, variant->flags, POLL);
+	sqe->flags = IOSQE_ASYNC | IOSQE_FIXED_FILE;
+	ASSERT_EQ(1, ring_submit(&self->ring));
+	ASSERT_TRUE(ring_wait_worker_armed(&self->ring));
+	ASSERT_EQ(1, update(&self->ring, IORING_POLL_UPDATE_EVENTS, EPOLLIN,
+			    0));
+	EXPECT_EQ(0, ring_wait(&self->ring, 1));
+	ASSERT_TRUE(ring_pop(&self->ring, &cqe));
+	EXPECT_EQ((__u64)OP, cqe.user_data);
+	/* on other rings the worker may be about to be done with it */
+	if (cqe.res || variant->ring.flags & IORING_SETUP_DEFER_TASKRUN)
+		EXPECT_EQ(-EALREADY, cqe.res);
+	EXPECT_SILENT(&self->ring);
+	EXPECT_EQ(1, set_slot(&self->ring, -1));
+	EXPECT_EQ(POLLERR, file_events(self->pipe[1], 0, RING_SOON_MS));
+	EXPECT_CLOSED(&self->ring, POLL);
 }
 
 /* It's armed anew, and lets go of the file again. */
