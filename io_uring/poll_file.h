@@ -10,6 +10,16 @@ void __io_poll_file_detach(struct io_kiocb *req);
 bool io_poll_file_hold(struct io_kiocb *req);
 
 /*
+ * Is it the task's turn to attach a poll that has been armed? The caller holds
+ * ->uring_lock. The task is the owner then, and finds it cancelled if it is.
+ */
+static inline bool io_poll_attach_pending(const struct io_kiocb *req)
+{
+	/* a wake up may take other flags away */
+	return (data_race(req->flags) & REQ_F_POLL_CLOSE) && req->file;
+}
+
+/*
  * Take a poll off the wait queues, and off its file if it's linked to that. The
  * caller is the owner. Unless it holds its file, the poll hasn't got one any more.
  */

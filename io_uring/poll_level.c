@@ -381,17 +381,19 @@ int io_level_update(struct io_kiocb *req, struct io_poll_update *upd)
 
 	lockdep_assert_held(&req->ctx->uring_lock);
 
-	/* it ends, or the task has yet to attach it */
-	if ((atomic_read(&req->poll_refs) & IO_POLL_CANCEL_FLAG) || req->file)
+	if (atomic_read(&req->poll_refs) & IO_POLL_CANCEL_FLAG)
 		return -EALREADY;
 
 	if (!upd->update_events && !upd->update_user_data) {
-		if (!io_level_claim(req))
+		if (io_level_claim(req))
+			io_poll_execute_claimed(req, 0);
+		else if (!io_poll_attach_pending(req))
 			return -EALREADY;
 		hash_del(&req->hash_node);
-		io_poll_execute_claimed(req, 0);
 		return 0;
 	}
+	if (io_poll_attach_pending(req))
+		return -EALREADY;
 
 	if (upd->update_events) {
 		ret = io_level_update_events(req, upd->events);
