@@ -106,15 +106,15 @@ image_of() {
 # nothing in tools/ but tests.
 sources() { git -C "$1" ls-tree "$2" | grep -vE '	(Documentation|MAINTAINERS|tools)$'; }
 
-# save FILE PLACE: keeps a copy in that place of the cache, next to which there
-# may be 19 others
+# save FILE PLACE [N]: keeps a copy in that place of the cache, the last N of them, 20
+# unless said
 save() {
 	local dir
 	dir=$(dirname "$2")
 	mkdir -p "$dir"
 	cp "$1" "$2.$$"
 	mv "$2.$$" "$2"
-	find "$dir" -type f -printf '%T@ %p\n' | sort -rn | tail -n +21 |
+	find "$dir" -type f -printf '%T@ %p\n' | sort -rn | tail -n "+$((${3-20} + 1))" |
 		cut -d' ' -f2- | xargs -rd'\n' rm -f
 }
 

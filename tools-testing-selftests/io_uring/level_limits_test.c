@@ -931,44 +931,6 @@ TEST(notified_by_itself)
 	ring_exit(&r);
 }
 
-/* A ring that is going to tell who polls it is closed before it comes to that. */
-TEST(exit_before_notified)
-{
-	struct epoll_event ev = { .events = EPOLLIN };
-	const struct ring_opts opts = {};
-	struct ring r, poller;
-	struct io_uring_cqe cqe;
-	unsigned int i;
-	int epfd, ret;
-
-	if (!ring_supported())
-		SKIP(return, "no IORING_FEAT_POLL_LEVEL");
-	ASSERT_EQ(0, ring_init(&r, &opts));
-	for (i = 0; i < 50; i++) {
-		ASSERT_EQ(0, ring_init(&poller, &opts));
-		epfd = epoll_create1(0);
-		ASSERT_LE(0, epfd);
-		ASSERT_EQ(0, epoll_ctl(epfd, EPOLL_CTL_ADD, poller.fd, &ev));
-		ASSERT_EQ(1, ring_arm(&poller, r.fd, EPOLLIN, 1));
-		prep_nop(ring_sqe(&r), 2);
-		ASSERT_EQ(1, ring_submit(&r));
-		/* what is left of the last one may interrupt that */
-		do
-			ret = epoll_wait(epfd, &ev, 1, RING_SOON_MS);
-		while (ret < 0 && errno == EINTR);
-		EXPECT_EQ(1, ret);
-		EXPECT_TRUE(ring_pop(&r, &cqe));
-		EXPECT_EQ(0, ring_harvest(&poller));
-		/* twice in a jiffy: the second time is in the next one */
-		prep_nop(ring_sqe(&r), 2);
-		ASSERT_EQ(1, ring_submit(&r));
-		EXPECT_TRUE(ring_pop(&r, &cqe));
-		ring_exit(&poller);
-		close(epfd);
-	}
-	ring_exit(&r);
-}
-
 #define CPU		1
 #define CPU_ONLINE	"/sys/devices/system/cpu/cpu1/online"
 

@@ -408,6 +408,41 @@ TEST(long_chain)
 	chain(_metadata, &opts, 150);
 }
 
+/* A ring that is going to tell who polls it is closed before it comes to that. */
+TEST(exit_before_notified)
+{
+	const struct ring_opts opts = {};
+	struct ring r, poller;
+	unsigned int i;
+	int ep, ret;
+
+	if (!ring_supported())
+		SKIP(return, "no IORING_FEAT_POLL_LEVEL");
+	ASSERT_EQ(0, ring_init(&r, &opts));
+	for (i = 0; i < 200; i++) {
+		ASSERT_EQ(0, ring_init(&poller, &opts));
+		ep = epoll_of(poller.fd, EPOLLIN);
+		ASSERT_LE(0, ep);
+		ASSERT_EQ(1, ring_arm(&poller, r.fd, EPOLLIN, RING));
+		prep_nop(ring_sqe(&r), PIPE);
+		ASSERT_EQ(1, ring_submit(&r));
+		/* what is left of the last one may interrupt that */
+		do
+			ret = epoll_ready(ep, RING_SOON_MS);
+		while (ret < 0 && errno == EINTR);
+		EXPECT_EQ(1, ret);
+		EXPECT_TRUE(pop_all(&r));
+		EXPECT_EQ(0, ring_harvest(&poller));
+		/* twice in a jiffy: the second time is in the next one */
+		prep_nop(ring_sqe(&r), PIPE);
+		ASSERT_EQ(1, ring_submit(&r));
+		EXPECT_TRUE(pop_all(&r));
+		ring_exit(&poller);
+		close(ep);
+	}
+	ring_exit(&r);
+}
+
 TEST_F(ring, epoll_in_ring)
 {
 	int ep = epoll_of(self->ring.fd, EPOLLIN);

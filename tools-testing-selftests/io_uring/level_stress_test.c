@@ -193,6 +193,30 @@ TEST_F_TIMEOUT(stress, wake_cancel, TIMEOUT)
 	}
 }
 
+/* It's reported before who wakes it has said that there is something to report. */
+TEST_F_TIMEOUT(stress, wake_taskrun, TIMEOUT)
+{
+	struct stress *s = &self->s;
+	int p[2];
+
+	begin(s, 0);
+	ASSERT_EQ(0, pipe2(p, O_CLOEXEC));
+	ASSERT_EQ(1, submit_poll(s, p[0], EPOLLIN, 0));
+	for (s->round = 0; s->round < 5 * s->count; s->round++) {
+		s->events[0] = 0;
+		start(s, 0, OP_WRITE, p[1]);
+		while (!s->events[0]) {
+			CHECK(!ring_harvest(&s->ring));
+			collect(s);
+			CHECK(!s->broken);
+		}
+		CHECK(byte_read(p[0]) && !ring_harvest_count(&s->ring));
+		CHECK(finish(s));
+		CHECK(!ring_harvest_count(&s->ring));
+		CHECK(!ring_taskrun(&s->ring));
+	}
+}
+
 /* Armed by a worker, while it gets ready. */
 TEST_F_TIMEOUT(stress, wake_async_arm, TIMEOUT)
 {
