@@ -445,27 +445,39 @@ static inline int ring_set_cap(struct ring *r, unsigned int cap)
 				     1);
 }
 
-/*
- * Until that thread of this process sleeps, most likely where it has been told
- * to wait. Returns false if it doesn't.
- */
-static inline bool wait_asleep(pid_t tid)
+/* What /proc says about a thread of this process, false if it doesn't */
+static inline bool thread_info(pid_t tid, const char *what, char *buf,
+			       size_t size)
 {
-	char path[64], stat[256], *state;
-	unsigned int ms;
+	char path[64];
 	ssize_t n;
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	snprintf(path, sizeof(path), "/proc/self/task/%d/%s", tid, what);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, buf, size - 1);
+	close(fd);
+	buf[n > 0 ? n : 0] = 0;
+	return n > 0;
+}
+
+/*
+ * Until that thread of this process sleeps, most likely where it has been told
+ * to wait, and isn't about to look once more before it does: it has let go of the
+ * processor. Returns false if it doesn't.
+ */
+static inline bool wait_asleep(pid_t tid)
+{
+	char stat[256], call[256], *state;
+	unsigned int ms;
+
 	for (ms = 0; ms < RING_SOON_MS; ms++) {
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		n = fd < 0 ? -1 : read(fd, stat, sizeof(stat) - 1);
-		close(fd);
-		if (n <= 0)
+		if (!thread_info(tid, "stat", stat, sizeof(stat)))
 			return false;
-		stat[n] = 0;
 		state = strrchr(stat, ')');
-		if (state && state[1] && state[2] == 'S')
+		if (state && state[1] && state[2] == 'S' &&
+		    thread_info(tid, "syscall", call, sizeof(call)) &&
+		    strcmp(call, "running\n"))
 			return true;
 		usleep(1000);
 	}
