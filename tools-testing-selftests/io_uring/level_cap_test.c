@@ -302,6 +302,54 @@ TEST_F(ring, of_a_single_call_and_timeout)
 	ring_exit(&r);
 }
 
+struct consumer {
+	pthread_t thread;
+	pid_t waiter;
+	struct ring *ring;
+	int fd[2];
+	bool ok;
+};
+
+static void *consumer_thread(void *arg)
+{
+	struct consumer *c = arg;
+
+	c->ok = wait_asleep(c->waiter) && ring_cq_count(c->ring) == 2;
+	ring_seen_n(c->ring, 2);
+	c->ok &= write(c->fd[0], "x", 1) == 1 && write(c->fd[1], "x", 1) == 1;
+	return NULL;
+}
+
+/* By default it's the size of the CQ ring, also if that's emptied meanwhile. */
+TEST_F(ring, default_and_a_consumer)
+{
+	struct ring_opts opts = variant->ring;
+	struct consumer c = { .waiter = gettid() };
+	struct ring r;
+	unsigned int tail;
+	int p[4][2], i;
+
+	opts.sq_entries = 4;
+	opts.cq_entries = 4;
+	ASSERT_EQ(0, ring_init(&r, &opts));
+	for (i = 0; i < 4; i++) {
+		ASSERT_EQ(0, pipe(p[i]));
+		ASSERT_EQ(1, ring_arm(&r, p[i][0], EPOLLIN, i));
+	}
+	feed(p[0][1]);
+	feed(p[1][1]);
+	c.ring = &r;
+	c.fd[0] = p[2][1];
+	c.fd[1] = p[3][1];
+	tail = ring_load(r.cq_tail);
+	ASSERT_EQ(0, pthread_create(&c.thread, NULL, consumer_thread, &c));
+	EXPECT_EQ(0, ring_wait(&r, 4));
+	ASSERT_EQ(0, pthread_join(c.thread, NULL));
+	EXPECT_TRUE(c.ok);
+	EXPECT_EQ(4U, ring_load(r.cq_tail) - tail);
+	ring_exit(&r);
+}
+
 TEST_F(ring, register_errors)
 {
 	struct io_uring_poll_level arg = { .max_cqes = 1 };
