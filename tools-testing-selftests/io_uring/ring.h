@@ -691,39 +691,32 @@ static inline bool ring_each_ended(struct ring *r, unsigned int n, bool events)
 	return ok && !ring_harvest_count(r);
 }
 
-/* Is a poll armed? Doesn't enter the kernel for the ring. */
-static inline bool ring_armed(struct ring *r)
+static inline bool __ring_wait_armed(struct ring *r, bool harvest)
 {
 	char buf[16384];
+	unsigned int ms;
 
-	return ring_fdinfo(r, buf, sizeof(buf)) && strstr(buf, "\n  op=6,");
+	for (ms = 0; ms < RING_SOON_MS; ms++) {
+		if (harvest)
+			ring_harvest(r);
+		if (ring_fdinfo(r, buf, sizeof(buf)) &&
+		    strstr(buf, "\n  op=6,"))
+			return true;
+		usleep(1000);
+	}
+	return false;
 }
 
 /* Until a poll is armed, by a worker thread or by this one when it gets events. */
 static inline bool ring_wait_armed(struct ring *r)
 {
-	unsigned int ms;
-
-	for (ms = 0; ms < RING_SOON_MS; ms++) {
-		ring_harvest(r);
-		if (ring_armed(r))
-			return true;
-		usleep(1000);
-	}
-	return false;
+	return __ring_wait_armed(r, true);
 }
 
 /* The same by a worker thread, while this one gets no events */
 static inline bool ring_wait_worker_armed(struct ring *r)
 {
-	unsigned int ms;
-
-	for (ms = 0; ms < RING_SOON_MS; ms++) {
-		if (ring_armed(r))
-			return true;
-		usleep(1000);
-	}
-	return false;
+	return __ring_wait_armed(r, false);
 }
 
 /*
