@@ -11,7 +11,8 @@
  * A poll that has REQ_F_POLL_CLOSE set trades its reference for a link on
  * ->f_uring_polls of the file once it is armed, ->file is NULL from then on. When
  * the last reference to the file is put, __fput() ends the polls it finds there
- * with -ECANCELED.
+ * with -ECANCELED. A worker may arm a poll of a fixed file, but leaves it to the
+ * task to attach it: see io_poll_attach_by_task().
  *
  * LIFETIME
  *

@@ -36,7 +36,9 @@
  *   LISTED | RETRY | 1	as above, woken since the harvest looked at it, or since
  *			it was listed. It doesn't become idle then, but is looked
  *			at once more.
- *   1			being armed, also with RETRY or CANCEL
+ *   1			being armed, also with RETRY or CANCEL. If a worker has
+ *			armed it, that goes on until the task attaches it to its
+ *			file, see io_poll_attach_by_task().
  *   CANCEL | 1		claimed. Whoever changed the above to that queues the
  *			task_work, which completes the poll. It may still be
  *			linked to a list.
@@ -190,15 +192,19 @@ void io_level_wake(struct io_kiocb *req, unsigned int tw_flags)
 	} while (!atomic_try_cmpxchg(&req->poll_refs, &v, new));
 
 	/*
-	 * If it was listed already, others have been told, and it counts once
-	 * for those who wait for several. A task that went to sleep with its CQE
-	 * in the ring has to be told if that was consumed by another task. Not so
-	 * for those who poll the ring: it has been readable since.
+	 * It counts once for those who wait for several. A task that went to sleep
+	 * with CQEs in the ring has to be told if they were consumed by another
+	 * task: those polls aren't counted. Not so for those who poll the ring, it
+	 * has been readable since.
 	 */
+	if (io_level_reported_pending(req->ctx)) {
+		if (v)
+			io_level_wake_waiters(req->ctx, tw_flags);
+	} else {
+		tw_flags |= IOU_F_TWQ_LAZY_WAKE;
+	}
 	if (!v)
-		io_level_push(req, tw_flags | IOU_F_TWQ_LAZY_WAKE);
-	else if (io_level_reported_pending(req->ctx))
-		io_level_wake_waiters(req->ctx, tw_flags);
+		io_level_push(req, tw_flags);
 }
 
 /*

@@ -306,7 +306,7 @@ struct consumer {
 	pthread_t thread;
 	pid_t waiter;
 	struct ring *ring;
-	int fd[2];
+	int fd;
 	bool ok;
 };
 
@@ -316,31 +316,33 @@ static void *consumer_thread(void *arg)
 
 	c->ok = wait_asleep(c->waiter) && ring_cq_count(c->ring) == 2;
 	ring_seen_n(c->ring, 2);
-	c->ok &= write(c->fd[0], "x", 1) == 1 && write(c->fd[1], "x", 1) == 1;
+	c->ok &= write(c->fd, "x", 1) == 1;
 	return NULL;
 }
 
-/* By default it's the size of the CQ ring, also if that's emptied meanwhile. */
+/*
+ * By default it's the size of the CQ ring, also if that's emptied meanwhile. The wake
+ * up that follows is one, but makes three polls ready to be reported.
+ */
 TEST_F(ring, default_and_a_consumer)
 {
 	struct ring_opts opts = variant->ring;
 	struct consumer c = { .waiter = gettid() };
 	struct ring r;
 	unsigned int tail;
-	int p[4][2], i;
+	int p[3][2], i;
 
 	opts.sq_entries = 4;
 	opts.cq_entries = 4;
 	ASSERT_EQ(0, ring_init(&r, &opts));
-	for (i = 0; i < 4; i++) {
+	for (i = 0; i < 3; i++) {
 		ASSERT_EQ(0, pipe(p[i]));
 		ASSERT_EQ(1, ring_arm(&r, p[i][0], EPOLLIN, i));
 	}
 	feed(p[0][1]);
 	feed(p[1][1]);
 	c.ring = &r;
-	c.fd[0] = p[2][1];
-	c.fd[1] = p[3][1];
+	c.fd = p[2][1];
 	tail = ring_load(r.cq_tail);
 	ASSERT_EQ(0, pthread_create(&c.thread, NULL, consumer_thread, &c));
 	EXPECT_EQ(0, ring_wait(&r, 4));
