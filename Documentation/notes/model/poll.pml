@@ -84,7 +84,6 @@
 
 #define FILE_OF(p)	((p) % FILES)
 #define MEM(g)		((g) % SLOTS)
-#define LAZY		1
 
 /* files */
 bool file_ready[FILES];		/* what vfs_poll() says */
@@ -420,17 +419,16 @@ inline io_level_wake(p)
 		refs[p] = (v -> v | RETRY_FLAG : LISTED)
 	};
 #endif
+	io_level_reported_pending(r);
+	l = !r;
 	if
-	:: v == 0 -> io_level_push(p, LAZY)
-	:: else ->
+	:: v == 0 -> io_level_push(p, l)
 #ifndef BUG_NO_REPORTED_WAKE
-		io_level_reported_pending(r);
-		if
-		:: r -> io_level_wake_waiters(0)
-		:: else
-		fi
+	:: v != 0 && r -> io_level_wake_waiters(false)
 #endif
-	fi
+	:: else
+	fi;
+	l = false
 }
 
 inline io_level_claim(p)
@@ -456,7 +454,7 @@ inline io_poll_execute_claimed(p)
 	/* io_req_local_work_add() */
 	RCU_READ_LOCK;
 	atomic { TOUCH(p); TOUCH_CTX; task_work!p };
-	io_local_work_wake(LAZY);
+	io_local_work_wake(true);
 	RCU_READ_UNLOCK
 #else
 	atomic { TOUCH(p); TOUCH_CTX; task_work!p }
@@ -706,7 +704,7 @@ inline io_level_start(p)
 #endif
 	if
 	:: claimed -> io_poll_execute_claimed(p)
-	:: !claimed && v != CANCEL_FLAG -> io_level_push(p, 0)
+	:: !claimed && v != CANCEL_FLAG -> io_level_push(p, false)
 	:: else
 	fi
 }
@@ -750,7 +748,7 @@ inline io_level_update_events(p)
 				fi
 			};
 			if
-			:: v == 0 -> io_level_push(p, 0)
+			:: v == 0 -> io_level_push(p, false)
 			:: else
 			fi
 		:: else
@@ -780,7 +778,7 @@ inline io_level_idle(p)
 #ifdef BUG_IDLE_QUIET
 		level_ready!p
 #else
-		io_level_push(p, 0)
+		io_level_push(p, false)
 #endif
 	:: else
 	fi
@@ -1019,10 +1017,10 @@ user:
 			:: l
 			:: else ->
 progress_sleep:			asleep[me] = true;
-				/* or a signal, when all is over */
+				/* or a signal, when there won't be enough of them */
 				if
 				:: running[me]
-				:: LEFT == 0
+				:: LEFT == 0 || (quiet && LEFT < MIN)
 				fi;
 				asleep[me] = false
 			fi;
