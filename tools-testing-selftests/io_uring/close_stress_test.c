@@ -15,6 +15,8 @@
 #define DEFAULT_COUNT	100
 #include "stress.h"
 
+#define SLOT	1	/* of two registered files */
+
 /* The other end of a pipe is closed. It may take a worker to do that. */
 static bool released(int writer)
 {
@@ -407,35 +409,87 @@ TEST_F_TIMEOUT(stress, close_async_arm, TIMEOUT)
 	}
 }
 
+static int add_slots(struct ring *r)
+{
+	int slot[2] = { -1, -1 };
+
+	return sys_io_uring_register(r->fd, IORING_REGISTER_FILES, slot, 2);
+}
+
+static bool set_slot(struct ring *r, int fd)
+{
+	struct io_uring_files_update up = {
+		.offset = SLOT,
+		.fds = (uintptr_t)&fd,
+	};
+
+	return sys_io_uring_register(r->fd, IORING_REGISTER_FILES_UPDATE, &up,
+				     1) == 1;
+}
+
 /* Take it out of its slot, which is the last reference. */
 TEST_F_TIMEOUT(stress, fixed, TIMEOUT)
 {
-	int p[2], slot[2] = { -1, -1 }, none = -1;
-	struct io_uring_files_update up = { .offset = 1 };
 	struct stress *s = &self->s;
+	int p[2];
 
-	ASSERT_EQ(0, sys_io_uring_register(s->ring.fd, IORING_REGISTER_FILES,
-					   slot, 2));
+	ASSERT_EQ(0, add_slots(&s->ring));
 	for (s->round = 0; s->round < s->count; s->round++) {
 		begin(s, 0);
 		CHECK(!pipe2(p, O_CLOEXEC));
-		up.fds = (uintptr_t)&p[0];
-		CHECK(sys_io_uring_register(s->ring.fd,
-					    IORING_REGISTER_FILES_UPDATE,
-					    &up, 1) == 1);
-		CHECK(submit_poll(s, 1, EPOLLIN, IOSQE_FIXED_FILE) == 1);
+		CHECK(set_slot(&s->ring, p[0]));
+		CHECK(submit_poll(s, SLOT, EPOLLIN, IOSQE_FIXED_FILE) == 1);
 		start(s, 0, OP_CLOSE, p[0]);
 		start_any(s, 1, p[1]);
 		dawdle(s);
 		if (pick(s, 2))
 			ring_harvest(&s->ring);
-		up.fds = (uintptr_t)&none;
-		CHECK(sys_io_uring_register(s->ring.fd,
-					    IORING_REGISTER_FILES_UPDATE,
-					    &up, 1) == 1);
+		CHECK(set_slot(&s->ring, -1));
 		CHECK(settle(s, 0));
 		CHECK(finish(s));
 		CHECK(ended(s, 0) && released(p[1]));
+	}
+}
+
+/*
+ * The same while workers arm the polls, if they still find the file. It takes the
+ * task of a DEFER_TASKRUN ring to finish that.
+ */
+TEST_F_TIMEOUT(stress, fixed_async_arm, TIMEOUT)
+{
+	const unsigned int polls = 4;
+	struct stress *s = &self->s;
+	unsigned int i;
+	int p[2];
+
+	ASSERT_EQ(0, add_slots(&s->ring));
+	for (s->round = 0; s->round < s->count; s->round++) {
+		begin(s, 0);
+		CHECK(!pipe2(p, O_CLOEXEC));
+		CHECK(set_slot(&s->ring, p[0]));
+		for (i = 0; i < polls; i++)
+			CHECK(submit_poll(s, SLOT, EPOLLIN, IOSQE_FIXED_FILE |
+							    IOSQE_ASYNC) == 1);
+		start(s, 0, OP_CLOSE, p[0]);
+		start_any(s, 1, p[1]);
+		dawdle(s);
+		switch (pick(s, 4)) {
+		case 0:
+			ring_harvest(&s->ring);
+			break;
+		case 1:
+			CHECK(submit_cancel(s, 0) == 1);
+			break;
+		case 2:
+			CHECK(submit_remove(s) == 1);
+			break;
+		}
+		CHECK(set_slot(&s->ring, -1));
+		CHECK(settle(s, 0));
+		CHECK(finish(s));
+		for (i = 0; i < polls; i++)
+			CHECK(ended(s, i) || s->res[i] == -EBADF);
+		CHECK(may_be(s->res[polls]) && released(p[1]));
 	}
 }
 
