@@ -5,6 +5,7 @@
  */
 #include <fcntl.h>
 #include <linux/io_uring/query.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
@@ -482,6 +483,40 @@ TEST_F(trace, close)
 	ASSERT_TRUE(read_all(TRACE_INSTANCE "/trace", self->buf,
 			     sizeof(self->buf)));
 	EXPECT_NE(NULL, strstr(self->buf, "io_uring_poll_close: "));
+}
+
+/*
+ * Polls are woken all the time. A wait whose time is over looks at them at the
+ * beginning, if it's woken instead of going to sleep, and at the end: twice, or three
+ * times now and then. One that goes on does so a hundred times in some of the rounds.
+ */
+TEST_F(trace, timeout_among_wake_ups)
+{
+	const char *event = "io_uring_poll_level_harvest: ";
+	struct ring *r = &self->ring;
+	unsigned int i, looks;
+	struct busy b;
+	char *s;
+
+	ASSERT_TRUE(trace_enable("io_uring_poll_level_harvest"));
+	b = (struct busy) { .fd = inotify_init1(IN_CLOEXEC) };
+	ASSERT_LT(0, inotify_add_watch(b.fd, "/proc/self/exe", IN_OPEN));
+	for (i = 0; i < 1000; i++)
+		ASSERT_EQ(1, ring_arm(r, b.fd, EPOLLPRI, i));
+	ASSERT_EQ(0, pthread_create(&b.thread, NULL, touch_thread, &b));
+	for (i = 0; i < 200; i++) {
+		/* to truncate it is to clear it */
+		ASSERT_EQ(0, close(open(TRACE_INSTANCE "/trace",
+					O_WRONLY | O_TRUNC | O_CLOEXEC)));
+		ASSERT_EQ(-ETIME, ring_wait_ms(r, 1, 0));
+		ASSERT_TRUE(read_all(TRACE_INSTANCE "/trace", self->buf,
+				     sizeof(self->buf)));
+		looks = 0;
+		for (s = self->buf; (s = strstr(s, event)); s++)
+			looks++;
+		EXPECT_GE(10U, looks);
+	}
+	busy_end(&b);
 }
 
 /* A ring that polls busily for a moment, before it sleeps */

@@ -16,6 +16,7 @@
 
 #include "files.h"
 #include "ring_fixture.h"
+#include "sleeper.h"
 
 #define NR_POLLS	100000
 #define NR_FILES	4U	/* if it's not one for each poll */
@@ -729,34 +730,6 @@ TEST_F(ring, signals)
 	EXPECT_EQ(0, ring_wait(r, 1));
 	EXPECT_CQE(r, 1, -ECANCELED, 0);
 	EXPECT_SILENT(r);
-}
-
-/* A thread that does something all the time */
-struct busy {
-	pthread_t thread;
-	struct ring *ring;
-	int fd;
-	bool stop;
-};
-
-static void busy_end(struct busy *b)
-{
-	ring_store(&b->stop, true);
-	pthread_join(b->thread, NULL);
-}
-
-/* inotify doesn't tell what it wakes for. It does so if there was nothing to read. */
-static void *touch_thread(void *arg)
-{
-	struct busy *b = arg;
-	char buf[256];
-
-	while (!ring_load(&b->stop)) {
-		close(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
-		if (read(b->fd, buf, sizeof(buf)) < 0)
-			abort();
-	}
-	return NULL;
 }
 
 /* Waits end by a signal, even if polls are woken for nothing all the time. */

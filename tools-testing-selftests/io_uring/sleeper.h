@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Make a file ready while the caller sleeps. No test depends on that for its
- * result: if the caller is late then there's just nothing to wake up.
+ * Threads that make a file ready while the caller sleeps, or wake its polls all the
+ * time. No test that is right depends on that for its result: if the caller is late
+ * then there's just nothing to wake up.
  */
 #ifndef IO_URING_SELFTEST_SLEEPER_H
 #define IO_URING_SELFTEST_SLEEPER_H
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdlib.h>
 
 #include "ring.h"
 
@@ -44,6 +47,34 @@ static inline int sleeper_join(struct sleeper *s)
 
 	pthread_join(s->thread, &ret);
 	return (long)ret;
+}
+
+/* A thread that does something all the time */
+struct busy {
+	pthread_t thread;
+	struct ring *ring;
+	int fd;
+	bool stop;
+};
+
+static inline void busy_end(struct busy *b)
+{
+	ring_store(&b->stop, true);
+	pthread_join(b->thread, NULL);
+}
+
+/* inotify doesn't tell what it wakes for. It does so if there was nothing to read. */
+static inline void *touch_thread(void *arg)
+{
+	struct busy *b = arg;
+	char buf[256];
+
+	while (!ring_load(&b->stop)) {
+		close(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+		if (read(b->fd, buf, sizeof(buf)) < 0)
+			abort();
+	}
+	return NULL;
 }
 
 #endif /* IO_URING_SELFTEST_SLEEPER_H */
