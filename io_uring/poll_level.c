@@ -105,23 +105,16 @@ static bool io_level_consumed(struct io_ring_ctx *ctx, unsigned int head,
 	return tail - head - 1 >= READ_ONCE(ctx->cq_entries);
 }
 
-/* Is there a poll that was reported, and may be reported again? */
-static bool io_level_reported_pending(struct io_ring_ctx *ctx)
+/* See io_level_reported_pending() */
+bool __io_level_reported_pending(struct io_ring_ctx *ctx)
 {
-	if (!(READ_ONCE(ctx->level_state) & IO_LEVEL_REPORTED))
-		return false;
-
 	guard(rcu)();
 	return io_level_consumed(ctx, READ_ONCE(io_get_rings(ctx)->cq.head),
 				 READ_ONCE(ctx->level_next_tail));
 }
 
-/*
- * Is there a poll to look at? May be called without ->uring_lock. It doesn't miss
- * any, if there is a full barrier between making sure that it's called again and
- * calling it, and may be wrong the other way round.
- */
-bool io_level_pending(struct io_ring_ctx *ctx)
+/* See io_level_pending() */
+bool __io_level_pending(struct io_ring_ctx *ctx)
 {
 	return (READ_ONCE(ctx->level_state) & IO_LEVEL_READY) ||
 	       !llist_empty(&ctx->level_woken) ||
@@ -192,19 +185,15 @@ void io_level_wake(struct io_kiocb *req, unsigned int tw_flags)
 	} while (!atomic_try_cmpxchg(&req->poll_refs, &v, new));
 
 	/*
-	 * It counts once for those who wait for several. A task that went to sleep
-	 * with CQEs in the ring has to be told if they were consumed by another
-	 * task: those polls aren't counted. Not so for those who poll the ring, it
-	 * has been readable since.
+	 * If it was listed already, others have been told, and it counts once
+	 * for those who wait for several. A task that went to sleep with its CQE
+	 * in the ring has to be told if that was consumed by another task. Not so
+	 * for those who poll the ring: it has been readable since.
 	 */
-	if (io_level_reported_pending(req->ctx)) {
-		if (v)
-			io_level_wake_waiters(req->ctx, tw_flags);
-	} else {
-		tw_flags |= IOU_F_TWQ_LAZY_WAKE;
-	}
 	if (!v)
-		io_level_push(req, tw_flags);
+		io_level_push(req, tw_flags | IOU_F_TWQ_LAZY_WAKE);
+	else if (io_level_reported_pending(req->ctx))
+		io_level_wake_waiters(req->ctx, tw_flags);
 }
 
 /*

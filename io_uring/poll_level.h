@@ -17,6 +17,7 @@ void io_level_task_func(struct io_tw_req tw_req, io_tw_token_t tw);
 int io_level_register(struct io_ring_ctx *ctx, void __user *arg);
 int io_level_reg_wait(const struct io_uring_reg_wait *w, unsigned int *max);
 void io_level_show_fdinfo(struct io_kiocb *req, struct seq_file *m);
+bool __io_level_reported_pending(struct io_ring_ctx *ctx);
 bool io_level_harvest_locked(struct io_ring_ctx *ctx, unsigned int *left);
 bool io_level_harvest(struct io_ring_ctx *ctx, unsigned int *left);
 
@@ -31,6 +32,13 @@ static inline bool io_req_is_level(const struct io_kiocb *req)
 {
 	/* a wake up may set EPOLLONESHOT meanwhile, but not EPOLLET */
 	return io_poll_is_level(data_race(req->apoll_events));
+}
+
+/* Is there a poll that was reported, and may be reported again? */
+static inline bool io_level_reported_pending(struct io_ring_ctx *ctx)
+{
+	return (READ_ONCE(ctx->level_state) & IO_LEVEL_REPORTED) &&
+	       __io_level_reported_pending(ctx);
 }
 
 /*

@@ -321,12 +321,13 @@ static void *consumer_thread(void *arg)
 }
 
 /*
- * By default it's the size of the CQ ring, also if that's emptied meanwhile. The wake
- * up that follows is one, but makes three polls ready to be reported.
+ * Wait for 4 CQEs. There are two, which another thread consumes, before it makes the
+ * last poll ready: that's a single wake up, but those two are to be reported again.
  */
-TEST_F(ring, default_and_a_consumer)
+static void wait_and_consume(struct __test_metadata *_metadata,
+			     struct ring_opts opts, unsigned int last,
+			     unsigned int cqes)
 {
-	struct ring_opts opts = variant->ring;
 	struct consumer c = { .waiter = gettid() };
 	struct ring r;
 	unsigned int tail;
@@ -337,7 +338,8 @@ TEST_F(ring, default_and_a_consumer)
 	ASSERT_EQ(0, ring_init(&r, &opts));
 	for (i = 0; i < 3; i++) {
 		ASSERT_EQ(0, pipe(p[i]));
-		ASSERT_EQ(1, ring_arm(&r, p[i][0], EPOLLIN, i));
+		ASSERT_EQ(1, ring_arm_as(&r, i == 2 ? last : POLL_LEVEL,
+					 p[i][0], EPOLLIN, i));
 	}
 	feed(p[0][1]);
 	feed(p[1][1]);
@@ -348,8 +350,20 @@ TEST_F(ring, default_and_a_consumer)
 	EXPECT_EQ(0, ring_wait(&r, 4));
 	ASSERT_EQ(0, pthread_join(c.thread, NULL));
 	EXPECT_TRUE(c.ok);
-	EXPECT_EQ(4U, ring_load(r.cq_tail) - tail);
+	EXPECT_EQ(cqes, ring_load(r.cq_tail) - tail);
 	ring_exit(&r);
+}
+
+/* By default it's the size of the CQ ring, also if that's emptied meanwhile. */
+TEST_F(ring, default_and_a_consumer)
+{
+	wait_and_consume(_metadata, variant->ring, POLL_LEVEL, 4);
+}
+
+/* A CQE of another kind is none of those that there is a limit for. */
+TEST_F(ring, edge_and_a_consumer)
+{
+	wait_and_consume(_metadata, variant->ring, POLL_EDGE, 5);
 }
 
 TEST_F(ring, register_errors)

@@ -319,10 +319,16 @@ inline io_local_work_wake(lazy)
 	atomic { TOUCH_CTX; nr = cq_wait_nr };
 	if
 	:: nr > 0 ->
+		l = lazy;
 		if
-		:: lazy -> atomic { cq_wait_nr--; r = cq_wait_nr == 0 }
+		:: l -> io_level_reported_pending(r); l = !r
+		:: else
+		fi;
+		if
+		:: l -> atomic { cq_wait_nr--; r = cq_wait_nr == 0 }
 		:: else -> atomic { r = cq_wait_nr > 0; cq_wait_nr = -1 }
 		fi;
+		l = false;
 		/* wake_up_state() */
 		if
 		:: r -> running[0] = true
@@ -419,16 +425,17 @@ inline io_level_wake(p)
 		refs[p] = (v -> v | RETRY_FLAG : LISTED)
 	};
 #endif
-	io_level_reported_pending(r);
-	l = !r;
 	if
-	:: v == 0 -> io_level_push(p, l)
+	:: v == 0 -> io_level_push(p, true)
+	:: else ->
 #ifndef BUG_NO_REPORTED_WAKE
-	:: v != 0 && r -> io_level_wake_waiters(false)
+		io_level_reported_pending(r);
+		if
+		:: r -> io_level_wake_waiters(false)
+		:: else
+		fi
 #endif
-	:: else
-	fi;
-	l = false
+	fi
 }
 
 inline io_level_claim(p)
