@@ -268,6 +268,8 @@ static int io_level_arm(struct io_kiocb *req, struct file *file, __poll_t events
 	};
 
 	io_init_poll_iocb(poll, events);
+	/* RDHUP would be reported over and over, whoever wants it asks for it */
+	poll->events = events | EPOLLERR | EPOLLHUP;
 	req->apoll_events = poll->events;
 	init_poll_funcptr(&ipt.pt, io_poll_queue_proc);
 	ipt.pt._key = poll->events;
