@@ -11,8 +11,8 @@
  * A poll that has REQ_F_POLL_CLOSE set trades its reference for a link on
  * ->f_uring_polls of the file once it is armed, ->file is NULL from then on. When
  * the last reference to the file is put, __fput() ends the polls it finds there
- * with -ECANCELED. A worker may arm a poll of a fixed file, but leaves it to the
- * task to attach it: see io_poll_attach_by_task().
+ * with -ECANCELED. On a DEFER_TASKRUN ring, a worker that arms a poll of a fixed
+ * file leaves that to the task: see io_poll_attach_by_task().
  *
  * LIFETIME
  *

@@ -36,9 +36,9 @@
  *   LISTED | RETRY | 1	as above, woken since the harvest looked at it, or since
  *			it was listed. It doesn't become idle then, but is looked
  *			at once more.
- *   1			being armed, also with RETRY or CANCEL. If a worker has
- *			armed it, that goes on until the task attaches it to its
- *			file, see io_poll_attach_by_task().
+ *   1			being armed, also with RETRY or CANCEL. A worker may
+ *			leave it so until the task attaches it to its file, see
+ *			io_poll_attach_by_task().
  *   CANCEL | 1		claimed. Whoever changed the above to that queues the
  *			task_work, which completes the poll. It may still be
  *			linked to a list.
