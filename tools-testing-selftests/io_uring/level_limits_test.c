@@ -757,7 +757,7 @@ TEST_F(ring, signal_among_wake_ups)
 }
 
 /* The same by its time. There are so many polls that some are woken all the time. */
-TEST_F(many, timeout_among_wake_ups)
+TEST_F_TIMEOUT(many, timeout_among_wake_ups, TIMEOUT)
 {
 	const unsigned int polls = 20000;
 	struct ring *r = &self->ring;
