@@ -533,22 +533,26 @@ TEST_F(trace, timeout_among_wake_ups)
 }
 
 /*
- * A ring that polls itself was woken by its own CQE. Who waits finds that there is
- * nothing, once or twice, and not in each jiffy.
+ * A ring that polls itself is woken by its own CQEs, the last time when the one before
+ * was told in the same jiffy. Who waits finds that there is nothing, once or twice, and
+ * not in each jiffy.
  */
 TEST_F(trace, asleep_on_itself)
 {
 	struct ring *r = &self->ring;
 	struct io_uring_cqe cqe;
-	unsigned int i;
+	unsigned int i, k;
 
 	ASSERT_TRUE(trace_enable(HARVEST));
 	ASSERT_EQ(1, ring_arm(r, r->fd, EPOLLIN, 1));
-	for (i = 0; i < 10; i++) {
-		prep_nop(ring_sqe(r), 2);
-		ASSERT_EQ(1, ring_submit(r));
-		while (ring_pop(r, &cqe))
-			EXPECT_EQ(2U, cqe.user_data);
+	for (i = 0; i < 40; i++) {
+		for (k = 0; k < 10; k++) {
+			prep_nop(ring_sqe(r), 2);
+			ASSERT_EQ(1, ring_submit(r));
+			while (ring_pop(r, &cqe))
+				EXPECT_EQ(2U, cqe.user_data);
+			EXPECT_EQ(0, ring_harvest_count(r));
+		}
 		ASSERT_TRUE(trace_clear());
 		EXPECT_EQ(-ETIME, ring_wait_ms(r, 1, 200));
 		EXPECT_EQ(0U, ring_cq_count(r));
