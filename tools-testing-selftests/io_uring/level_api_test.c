@@ -546,7 +546,7 @@ TEST_F(trace, asleep_on_itself)
 	ASSERT_TRUE(trace_enable(HARVEST));
 	ASSERT_EQ(1, ring_arm(r, r->fd, EPOLLIN, 1));
 	for (i = 0; i < 40; i++) {
-		for (k = 0; k < 10; k++) {
+		for (k = 0; k < 30; k++) {
 			prep_nop(ring_sqe(r), 2);
 			ASSERT_EQ(1, ring_submit(r));
 			while (ring_pop(r, &cqe))
