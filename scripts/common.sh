@@ -7,6 +7,8 @@ set -euo pipefail
 # A caller's git hook or alias must not redirect the git calls of the scripts.
 # shellcheck disable=SC2046
 unset $(git rev-parse --local-env-vars 2>/dev/null || true)
+# What runs in the background ignores Ctrl-C, and has to end as well.
+trap 'kill 0' INT
 
 # shellcheck disable=SC2034 # not every script uses all of them
 {
