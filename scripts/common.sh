@@ -131,6 +131,15 @@ explained() {
 	return 1
 }
 
+# few_kinds: arguments of a selftest that leave out the kinds of rings whose polls go the
+# same ways as those of others
+few_kinds() {
+	local kind
+	for kind in coop_taskrun single_issuer defer_taskrun_flag cqe32 cqe_mixed no_sqarray r_disabled; do
+		printf -- ' -V %s' "$kind" {oneshot,edge,level}_"$kind"
+	done
+}
+
 # field MUTANT KEY [DEFAULT]: what the header of its patch says, see scripts/mutants
 field() {
 	local value
