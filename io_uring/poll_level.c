@@ -361,7 +361,10 @@ static int io_level_update_events(struct io_kiocb *req, __poll_t events)
 			io_poll_execute_claimed(req, 0);
 	} else if (mask && atomic_try_cmpxchg(&req->poll_refs, &v,
 					      IO_LEVEL_LISTED)) {
-		/* was idle. If it's listed, it'll be looked at anyway. */
+		/*
+		 * Was idle. If it's listed, it'll be looked at anyway: those who
+		 * wait are woken as the update completes.
+		 */
 		io_level_push(req, 0);
 	}
 	fput(file);

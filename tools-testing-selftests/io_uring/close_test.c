@@ -1533,6 +1533,25 @@ TEST_F(poll, async_woken_for_nothing)
 	EXPECT_CLOSED(&self->ring, POLL);
 }
 
+/* It isn't left to a worker then: the only one is busy, it'd hold the file till then. */
+TEST_F(poll, async_woken_for_nothing_and_busy)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&self->ring);
+	struct late_worker l = {};
+	int inotify = watch();
+
+	prep_poll(sqe, inotify, EPOLLPRI, variant->flags, POLL);
+	sqe->flags = IOSQE_ASYNC;
+	ASSERT_EQ(1, ring_submit(&self->ring));
+	ASSERT_TRUE(ring_wait_armed(&self->ring));
+	ASSERT_TRUE(late_worker_init(&l, &self->ring));
+	touch();
+	EXPECT_SILENT(&self->ring);
+	EXPECT_EQ(0, close(inotify));
+	EXPECT_CLOSED(&self->ring, POLL);
+	EXPECT_EQ(1, write(l.busy[1], "x", 1));
+}
+
 /* There was something, but somebody else was faster. */
 TEST_F(poll, woken_too_late)
 {

@@ -418,7 +418,8 @@ static void *waiter_thread(void *arg)
 	struct waiter *w = arg;
 
 	ring_store(&w->tid, syscall(__NR_gettid));
-	w->ret = ring_wait(w->ring, 1);
+	/* for as long as it takes: when a wait times out, it looks at polls too */
+	w->ret = ring_enter(w->ring, 1);
 	return NULL;
 }
 
