@@ -1516,7 +1516,7 @@ TEST_F(poll, woken_for_nothing)
 	EXPECT_CLOSED(&self->ring, POLL);
 }
 
-/* A worker arms it anew, if it's one-shot. */
+/* It was a worker that armed it. */
 TEST_F(poll, async_woken_for_nothing)
 {
 	struct io_uring_sqe *sqe = ring_sqe(&self->ring);
@@ -1533,7 +1533,10 @@ TEST_F(poll, async_woken_for_nothing)
 	EXPECT_CLOSED(&self->ring, POLL);
 }
 
-/* It isn't left to a worker then: the only one is busy, it'd hold the file till then. */
+/*
+ * To arm it anew isn't left to a worker. The only one is busy, and the poll would hold
+ * its file for that long.
+ */
 TEST_F(poll, async_woken_for_nothing_and_busy)
 {
 	struct io_uring_sqe *sqe = ring_sqe(&self->ring);
