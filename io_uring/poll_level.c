@@ -245,6 +245,7 @@ void io_level_task_func(struct io_tw_req tw_req, io_tw_token_t tw)
 	io_poll_file_detach(req);
 	io_level_splice_woken(ctx);
 	list_del(&req->level_entry);
+	/* who missed the others meanwhile is woken by what completes this one */
 	io_level_publish(ctx);
 	hash_del(&req->hash_node);
 
@@ -555,6 +556,8 @@ void io_level_show_fdinfo(struct io_kiocb *req, struct seq_file *m)
 		state = "cancelled";
 	else if (v & IO_POLL_LISTED_FLAG)
 		state = "listed";
+	else if (io_poll_attach_pending(req))
+		state = "arming";
 	seq_printf(m, ", level=%s, events=%x", state,
 		   mangle_poll(req->apoll_events));
 }

@@ -5,6 +5,7 @@
  */
 #include <fcntl.h>
 #include <linux/io_uring/query.h>
+#include <sched.h>
 #include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -407,6 +408,35 @@ TEST(fdinfo)
 	EXPECT_EQ(0, ring_wait(&r, 1));
 	EXPECT_CQE(&r, 2, -ECANCELED, 0);
 	EXPECT_FALSE(fdinfo_has(&r, "level="));
+	ring_exit(&r);
+}
+
+/* A worker arms it, the task has yet to attach it. */
+TEST(fdinfo_arming)
+{
+	const struct ring_opts opts = {
+		.flags = IORING_SETUP_SINGLE_ISSUER |
+			 IORING_SETUP_DEFER_TASKRUN,
+	};
+	struct io_uring_sqe *sqe;
+	struct ring r;
+	int p[2];
+
+	if (!ring_supported())
+		SKIP(return, "no IORING_FEAT_POLL_LEVEL");
+	ASSERT_EQ(0, ring_init(&r, &opts));
+	if (!fdinfo_has(&r, "SqMask:"))
+		SKIP(return, "no fdinfo");
+	ASSERT_EQ(0, pipe(p));
+	sqe = ring_sqe(&r);
+	prep_poll(sqe, p[0], EPOLLIN, POLL_LEVEL, 1);
+	sqe->flags = IOSQE_ASYNC;
+	ASSERT_EQ(1, ring_submit(&r));
+	while (!fdinfo_has(&r, "level="))
+		sched_yield();
+	EXPECT_TRUE(fdinfo_has(&r, "level=arming, events=19\n"));
+	EXPECT_SILENT(&r);
+	EXPECT_TRUE(fdinfo_has(&r, "level=idle, events=19\n"));
 	ring_exit(&r);
 }
 

@@ -9,6 +9,9 @@
 #include <fcntl.h>
 #include <linux/bpf.h>
 #include <linux/btf.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/stat.h>
 
 #include "kselftest_harness.h"
@@ -142,9 +145,10 @@ static int btf_member(const struct btf *btf, const struct btf_type *t,
  * }
  *
  * Two steps for each io_uring_enter(). It submits an SQE if there's any, and waits
- * in between if the ring hasn't had any CQE yet.
+ * in between if the ring hasn't had any CQE yet. If it's endless, there is no end to
+ * the steps, and what each waits for is more than the CQ ring has room for.
  */
-static int load_program(int ops_id, int member, int submit_id)
+static int load_program(int ops_id, int member, int submit_id, bool endless)
 {
 	const struct bpf_insn insns[] = {
 		{ .code = BPF_LDX | BPF_MEM | BPF_DW, .dst_reg = BPF_REG_6,
@@ -154,7 +158,7 @@ static int load_program(int ops_id, int member, int submit_id)
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0,
 		  .imm = 1 },
 		{ .code = BPF_JMP | BPF_JNE | BPF_K, .dst_reg = BPF_REG_2,
-		  .off = 6 },
+		  .off = endless ? 0 : 6 },
 		{ .code = BPF_LDX | BPF_MEM | BPF_DW, .dst_reg = BPF_REG_1,
 		  .src_reg = BPF_REG_1 },
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_2,
@@ -162,7 +166,7 @@ static int load_program(int ops_id, int member, int submit_id)
 		{ .code = BPF_JMP | BPF_CALL,
 		  .src_reg = BPF_PSEUDO_KFUNC_CALL, .imm = submit_id },
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_2,
-		  .imm = 1 },
+		  .imm = endless ? 100 : 1 },
 		{ .code = BPF_STX | BPF_MEM | BPF_W, .dst_reg = BPF_REG_6,
 		  .src_reg = BPF_REG_2 },
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
@@ -256,18 +260,17 @@ static int attach_program(const struct btf *btf, const struct btf_type *ops,
 	return ret < 0 ? ret : map_fd;
 }
 
-FIXTURE(loop)
-{
-	struct ring ring;
-	int pipe[3][2];
-};
+#define NR_PIPES	3
 
 /* Three polls of which none is ready, then nothing but the program runs. */
-FIXTURE_SETUP(loop)
+static void set_up(struct __test_metadata *_metadata, struct ring *r,
+		   int pipes[][2], unsigned int cq_entries, bool endless)
 {
 	const struct ring_opts opts = {
 		.flags = IORING_SETUP_SINGLE_ISSUER |
 			 IORING_SETUP_DEFER_TASKRUN,
+		.cq_entries = cq_entries,
+		.sq_entries = cq_entries,
 	};
 	const struct btf_type *ops, *submit;
 	unsigned int offset;
@@ -284,19 +287,29 @@ FIXTURE_SETUP(loop)
 	submit_id = btf_find(&btf, BTF_KIND_FUNC, SUBMIT, &submit);
 	ASSERT_NE(0, submit_id);
 
-	ASSERT_EQ(0, ring_init(&self->ring, &opts));
-	for (i = 0; i < 3; i++) {
-		ASSERT_EQ(0, pipe(self->pipe[i]));
-		ASSERT_EQ(1, ring_arm(&self->ring, self->pipe[i][0], EPOLLIN,
-				      i));
+	ASSERT_EQ(0, ring_init(r, &opts));
+	for (i = 0; i < NR_PIPES; i++) {
+		ASSERT_EQ(0, pipe(pipes[i]));
+		ASSERT_EQ(1, ring_arm(r, pipes[i][0], EPOLLIN, i));
 	}
 	prog_fd = load_program(id, btf_member(&btf, ops, "loop_step", &offset),
-			       submit_id);
+			       submit_id, endless);
 	if (prog_fd == -EPERM)
 		SKIP(return, "not allowed to load programs");
 	ASSERT_LE(0, prog_fd);
-	ASSERT_LE(0, attach_program(&btf, ops, prog_fd, self->ring.fd));
+	ASSERT_LE(0, attach_program(&btf, ops, prog_fd, r->fd));
 	free(btf.data);
+}
+
+FIXTURE(loop)
+{
+	struct ring ring;
+	int pipe[NR_PIPES][2];
+};
+
+FIXTURE_SETUP(loop)
+{
+	set_up(_metadata, &self->ring, self->pipe, 0, false);
 }
 
 FIXTURE_TEARDOWN(loop)
@@ -372,6 +385,61 @@ TEST_F(loop, closed_by_itself)
 	EXPECT_EQ(0, ring_enter(r, 0));
 	EXPECT_CQE(r, 1, -ECANCELED, 0);
 	EXPECT_SILENT(r);
+}
+
+FIXTURE(endless)
+{
+	struct ring ring;
+	int pipe[NR_PIPES][2];
+};
+
+FIXTURE_SETUP(endless)
+{
+	set_up(_metadata, &self->ring, self->pipe, 2, true);
+}
+
+FIXTURE_TEARDOWN(endless)
+{
+	ring_exit(&self->ring);
+}
+
+struct other {
+	struct ring *ring;
+	pthread_t main;
+};
+
+/* Takes the lock of the ring, as all do who register something with it. */
+static void *take_lock(void *arg)
+{
+	struct other *o = arg;
+
+	while (ring_cq_count(o->ring) < 2)
+		sched_yield();
+	ring_set_cap(o->ring, 1);
+	pthread_kill(o->main, SIGUSR1);
+	return NULL;
+}
+
+static void on_signal(int sig)
+{
+}
+
+/* There is one poll more than there's room for: step by step, it finds none. */
+TEST_F(endless, others_get_the_lock)
+{
+	const struct sigaction sa = { .sa_handler = on_signal };
+	struct other o = { &self->ring, pthread_self() };
+	pthread_t thread;
+	int i;
+
+	ASSERT_EQ(0, sigaction(SIGUSR1, &sa, NULL));
+	for (i = 0; i < NR_PIPES; i++)
+		feed(self->pipe[i][1]);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, take_lock, &o));
+	EXPECT_EQ(-EINTR, ring_enter(&self->ring, 0));
+	pthread_join(thread, NULL);
+	EXPECT_LEVEL(&self->ring, 0, EPOLLIN);
+	EXPECT_LEVEL(&self->ring, 1, EPOLLIN);
 }
 
 TEST_HARNESS_MAIN
