@@ -411,7 +411,7 @@ TEST(fdinfo)
 	ring_exit(&r);
 }
 
-/* A worker arms it, the task has yet to attach it. */
+/* A worker arms it, of a fixed file: the task has yet to attach it. */
 TEST(fdinfo_arming)
 {
 	const struct ring_opts opts = {
@@ -428,9 +428,10 @@ TEST(fdinfo_arming)
 	if (!fdinfo_has(&r, "SqMask:"))
 		SKIP(return, "no fdinfo");
 	ASSERT_EQ(0, pipe(p));
+	ASSERT_EQ(0, sys_io_uring_register(r.fd, IORING_REGISTER_FILES, p, 1));
 	sqe = ring_sqe(&r);
-	prep_poll(sqe, p[0], EPOLLIN, POLL_LEVEL, 1);
-	sqe->flags = IOSQE_ASYNC;
+	prep_poll(sqe, 0, EPOLLIN, POLL_LEVEL, 1);
+	sqe->flags = IOSQE_ASYNC | IOSQE_FIXED_FILE;
 	ASSERT_EQ(1, ring_submit(&r));
 	while (!fdinfo_has(&r, "level="))
 		sched_yield();

@@ -420,8 +420,11 @@ static void *take_lock(void *arg)
 	return NULL;
 }
 
+static int signalled;
+
 static void on_signal(int sig)
 {
+	signalled = sig;
 }
 
 /* There is one poll more than there's room for: step by step, it finds none. */
@@ -438,6 +441,7 @@ TEST_F(endless, others_get_the_lock)
 	ASSERT_EQ(0, pthread_create(&thread, NULL, take_lock, &o));
 	EXPECT_EQ(-EINTR, ring_enter(&self->ring, 0));
 	pthread_join(thread, NULL);
+	EXPECT_EQ(SIGUSR1, signalled);
 	EXPECT_LEVEL(&self->ring, 0, EPOLLIN);
 	EXPECT_LEVEL(&self->ring, 1, EPOLLIN);
 }
