@@ -122,9 +122,8 @@ void io_poll_file_attach(struct io_kiocb *req)
 	/*
 	 * ->poll_file takes the place of ->file_node. To be armed anew isn't left
 	 * to a worker: it'd hold the file until there is one that has the time.
-	 * If it has been a worker that armed it, that may still look at other flags.
 	 */
-	data_race(req->flags &= ~(REQ_F_FIXED_FILE | REQ_F_FORCE_ASYNC));
+	req->flags &= ~(REQ_F_FIXED_FILE | REQ_F_FORCE_ASYNC);
 	req->poll_file = file;
 	scoped_guard(spinlock, io_poll_file_lock(file))
 		hlist_add_head(&req->poll_node, &file->f_uring_polls);

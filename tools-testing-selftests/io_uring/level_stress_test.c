@@ -237,6 +237,28 @@ TEST_F_TIMEOUT(stress, wake_async_arm, TIMEOUT)
 	}
 }
 
+/* Armed by a worker, and updated as soon as it's found. */
+TEST_F_TIMEOUT(stress, update_async_arm, TIMEOUT)
+{
+	struct stress *s = &self->s;
+	int p[2];
+
+	ASSERT_EQ(0, pipe2(p, O_CLOEXEC));
+	ASSERT_EQ(1, write(p[1], "x", 1));
+	for (s->round = 0; s->round < s->count; s->round++) {
+		begin(s, 0);
+		CHECK(submit_poll(s, p[0], EPOLLOUT, IOSQE_ASYNC) == 1);
+		do {
+			begin(s, 1);
+			CHECK(submit_update(s, EPOLLIN) == 1 && settle(s, 1));
+		} while (s->res[1] == -ENOENT || s->res[1] == -EALREADY);
+		CHECK(!s->res[1]);
+		CHECK(reported(s));
+		CHECK(submit_remove(s) == 1 && settle(s, 0));
+		CHECK(s->res[0] == -ECANCELED && !s->res[2]);
+	}
+}
+
 /* IORING_REGISTER_RESIZE_RINGS is for this kind of ring. */
 TEST(wake_resize)
 {
