@@ -116,7 +116,7 @@ struct iouring_event_context {
 	/* it has an owner */
 	bool enabled;
 	pid_t pid;
-	uint64_t owner;
+	unsigned long owner;
 	enum tevent_io_uring_mode max_mode;
 	enum tevent_io_uring_mode mode;
 
@@ -141,10 +141,10 @@ static bool iouring_close_aware(const struct iouring_event_context *iou)
 }
 
 /* A number that, unlike pthread_t, isn't used again for another thread. */
-static uint64_t iouring_this_thread(void)
+static unsigned long iouring_this_thread(void)
 {
-	static uint64_t last;
-	static __thread uint64_t id;
+	static unsigned long last;
+	static __thread unsigned long id;
 
 	if (id == 0) {
 		id = __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
@@ -214,6 +214,8 @@ static int iouring_ring_init(struct iouring_event_context *iou)
 	}
 	iou->ring_ok = true;
 	iou->pid = tevent_cached_getpid();
+	/* a loop that has nothing to do isn't waiting for a disk */
+	io_uring_set_iowait(&iou->ring, false);
 
 	iou->mode = TEVENT_IO_URING_ONESHOT;
 	if (params.features & IORING_FEAT_POLL_CANCEL_ON_CLOSE) {
@@ -689,14 +691,17 @@ static int iouring_wait(struct iouring_event_context *iou,
 		.ts = (uintptr_t)&ts,
 	};
 	struct io_uring_cqe *cqe = NULL;
+	unsigned flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
 
 	if (io_uring_sq_ready(&iou->ring) != 0) {
 		return io_uring_submit_and_wait_timeout(&iou->ring, &cqe, 1,
 							&ts, NULL);
 	}
 	/* what that does if there is nothing to submit, in less time */
-	return io_uring_enter2(iou->ring.ring_fd, 0, 1,
-			       IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
+	if (iou->ring.features & IORING_FEAT_NO_IOWAIT) {
+		flags |= IORING_ENTER_NO_IOWAIT;
+	}
+	return io_uring_enter2(iou->ring.ring_fd, 0, 1, flags,
 			       &arg, sizeof(arg));
 }
 
@@ -899,6 +904,7 @@ static enum iouring_step iouring_handle_poll(struct iouring_event_context *iou,
 	if (last) {
 		p->armed = 0;
 		p->removing = false;
+		p->replace = false;
 	}
 	if (p->fde == NULL) {
 		if (last) {
@@ -1055,13 +1061,14 @@ static int iouring_take(struct iouring_event_context *iou)
 		return 0;
 	}
 	iouring_check_fork(iou);
-	if (iou->enabled) {
-		if (iou->submitted != NULL) {
-			tevent_debug(iou->ev, TEVENT_DEBUG_ERROR,
-				     "io_uring: requests of another thread\n");
-			errno = EBUSY;
-			return -1;
-		}
+	if (iou->enabled && iou->submitted != NULL) {
+		tevent_debug(iou->ev, TEVENT_DEBUG_ERROR,
+			     "io_uring: requests of another thread\n");
+		errno = EBUSY;
+		return -1;
+	}
+	/* it may be gone already: see iouring_poll_remove_now() */
+	if (iou->enabled || !iou->ring_ok) {
 		iouring_leave(iou);
 	}
 	if (!iou->ring_ok && iouring_ring_init(iou) != 0) {
@@ -1170,7 +1177,10 @@ static int iouring_event_fd_destructor(struct tevent_fd *fde)
 	fde->additional_data = NULL;
 	p->fde = NULL;
 	if (fde->event_ctx == NULL) {
-		/* the context is about to free it */
+		/* its wrapper is gone, and has taken its flags */
+		if (p->armed == 0) {
+			iouring_poll_free(p);
+		}
 		return tevent_common_fd_destructor(fde);
 	}
 

@@ -19,6 +19,10 @@
 #include "system/threads.h"
 #include "system/wait.h"
 #include <liburing.h>
+/* wrappers, without a warning */
+#define TEVENT_DEPRECATED 1
+#undef _DEPRECATED_
+#define _DEPRECATED_
 #include "tevent.h"
 #include "tevent_io_uring.h"
 
@@ -156,6 +160,13 @@ static void loop_until(struct test *t, const int *what, int value)
 	while (*what < value) {
 		assert_int_equal(tevent_loop_once(t->ev), 0);
 	}
+}
+
+static bool hung_up(int fd, int ms)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN, };
+
+	return poll(&pfd, 1, ms) == 1 && (pfd.revents & (POLLHUP | POLLERR));
 }
 
 /* There's nothing to do: a loop ends with the timer. */
@@ -1002,6 +1013,57 @@ static void test_write_after_shutdown(void **state)
 	close(sk[1]);
 }
 
+/*
+ * A poll that has been made edge triggered, and has reported something, ends as
+ * the last flag is cleared. Nothing takes its place.
+ */
+static void fill_and_stop(struct tevent_context *ev, struct tevent_fd *fde,
+			  uint16_t flags, void *private_data)
+{
+	struct test *t = private_data;
+	char buf[4096] = {};
+
+	t->calls++;
+	assert_int_equal(flags, TEVENT_FD_WRITE);
+	while (write(t->p[1], buf, sizeof(buf)) > 0) {
+		continue;
+	}
+	tevent_fd_set_flags(fde, 0);
+}
+
+static void test_two_writers(void **state)
+{
+	struct test *t = *state;
+	struct tevent_fd *fdes[2];
+	char buf[4096];
+	int i;
+
+	assert_int_equal(fcntl(t->p[0], F_SETFL, O_NONBLOCK), 0);
+	assert_int_equal(fcntl(t->p[1], F_SETFL, O_NONBLOCK), 0);
+	for (i = 0; i < 2; i++) {
+		fdes[i] = tevent_add_fd(t->ev, t, t->p[1], TEVENT_FD_WRITE,
+					fill_and_stop, t);
+		assert_non_null(fdes[i]);
+	}
+	loop_until(t, &t->calls, 1);
+	/* no room for the other one */
+	expect_silent(t);
+	while (read(t->p[0], buf, sizeof(buf)) > 0) {
+		continue;
+	}
+	loop_until(t, &t->calls, 2);
+	expect_silent(t);
+	talloc_free(fdes[0]);
+	talloc_free(fdes[1]);
+	while (read(t->p[0], buf, sizeof(buf)) > 0) {
+		continue;
+	}
+	close(t->p[1]);
+	assert_true(hung_up(t->p[0], 1000));
+	t->p[1] = -1;
+	expect_silent(t);
+}
+
 /* A wake-up whose cause is gone when its event is reported */
 static void take_byte(struct tevent_context *ev, struct tevent_timer *te,
 		      struct timeval now, void *private_data)
@@ -1085,13 +1147,6 @@ static void test_free_direct(void **state)
  * Files: what differs by mode
  */
 
-static bool hung_up(int fd, int ms)
-{
-	struct pollfd pfd = { .fd = fd, .events = POLLIN, };
-
-	return poll(&pfd, 1, ms) == 1 && (pfd.revents & (POLLHUP | POLLERR));
-}
-
 /* fde freed, then closed: every mode lets the peer see that at once. */
 static void test_free_and_close(void **state)
 {
@@ -1164,13 +1219,21 @@ static void *free_thread(void *private_data)
 	return NULL;
 }
 
-/* By another thread than the one that has looped */
+/* By another thread than the one that has looped. Others are still polled. */
 static void test_thread_frees(void **state)
 {
 	struct test *t = *state;
+	struct tevent_timer *te = NULL;
 	struct tevent_fd *fde = NULL;
+	struct tevent_fd *other = NULL;
+	bool fired = false;
 	pthread_t thread;
+	int calls = 0;
+	int p[2];
 
+	assert_int_equal(pipe(p), 0);
+	other = tevent_add_fd(t->ev, t, p[0], TEVENT_FD_READ, looker, &calls);
+	assert_non_null(other);
 	fde = tevent_add_fd(t->ev, t, t->p[0], TEVENT_FD_READ, reader, t);
 	assert_non_null(fde);
 	expect_silent(t);
@@ -1180,6 +1243,133 @@ static void test_thread_frees(void **state)
 	assert_true(hung_up(t->p[1], 1000));
 	t->p[0] = -1;
 	expect_silent(t);
+
+	te = tevent_add_timer(t->ev, t, tevent_timeval_current_ofs(10, 0),
+			      timer, &fired);
+	assert_non_null(te);
+	assert_int_equal(write(p[1], "x", 1), 1);
+	while (calls == 0 && !fired) {
+		assert_int_equal(tevent_loop_once(t->ev), 0);
+	}
+	assert_int_equal(calls, 1);
+	talloc_free(te);
+	talloc_free(other);
+	close(p[0]);
+	close(p[1]);
+}
+
+/* A wrapper takes the flags of its tevent_fds with it, not their memory. */
+static void test_wrapper(void **state)
+{
+	static const struct tevent_wrapper_ops ops = { .name = "test", };
+	struct test *t = *state;
+	size_t blocks = talloc_total_blocks(t->ev);
+	struct tevent_context *wrapper = NULL;
+	struct tevent_fd *fde = NULL;
+	int *private_state = NULL;
+	int i;
+
+	for (i = 0; i < 10; i++) {
+		wrapper = tevent_context_wrapper_create(t->ev, t, &ops,
+							&private_state, int);
+		assert_non_null(wrapper);
+		fde = tevent_add_fd(wrapper, t, t->p[0], TEVENT_FD_READ, reader,
+				    t);
+		assert_non_null(fde);
+		expect_silent(t);
+		talloc_free(wrapper);
+		expect_silent(t);
+		talloc_free(fde);
+		expect_silent(t);
+	}
+	assert_int_equal(talloc_total_blocks(t->ev), blocks);
+}
+
+/* How many tasks /proc/stat says to wait for a disk */
+static int procs_blocked(void)
+{
+	FILE *f = fopen("/proc/stat", "r");
+	char line[256];
+	int n = -1;
+
+	assert_non_null(f);
+	while (n == -1 && fgets(line, sizeof(line), f) != NULL) {
+		sscanf(line, "procs_blocked %d", &n);
+		/* interrupts have a long one */
+		while (strchr(line, '\n') == NULL &&
+		       fgets(line, sizeof(line), f) != NULL) {
+			continue;
+		}
+	}
+	fclose(f);
+	return n;
+}
+
+static bool is_asleep(pid_t pid)
+{
+	char path[32];
+	char c = 0;
+	FILE *f = NULL;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "r");
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%*d (%*[^)]) %c", &c), 1);
+	fclose(f);
+	return c == 'S';
+}
+
+/* Does a wait count as one for a disk, after so many others? */
+static bool waits_for_disk(struct test *t, int waits)
+{
+	bool ret = true;
+	pid_t child;
+	int i;
+
+	child = fork();
+	assert_in_range(child, 0, INT32_MAX);
+	if (child == 0) {
+		bool fired;
+
+		alarm(60);
+		for (i = 0; i < waits; i++) {
+			tevent_add_timer(t->ev, t,
+					 tevent_timeval_current_ofs(0, 1000),
+					 timer, &fired);
+			tevent_loop_once(t->ev);
+		}
+		tevent_loop_once(t->ev);
+		_exit(0);
+	}
+	/* there may be others that do, now and then */
+	for (i = 0; i < 1000 && ret; i++) {
+		usleep(10000);
+		ret = i < 20 || !is_asleep(child) || procs_blocked() != 0;
+	}
+	assert_int_equal(kill(child, SIGKILL), 0);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	return ret;
+}
+
+static void test_iowait(void **state)
+{
+	struct test *t = *state;
+	struct io_uring_params params = {};
+	struct io_uring ring;
+	struct tevent_fd *fde = NULL;
+
+	assert_int_equal(io_uring_queue_init_params(1, &ring, &params), 0);
+	io_uring_queue_exit(&ring);
+	if (!(params.features & IORING_FEAT_NO_IOWAIT)) {
+		skip();
+	}
+
+	fde = tevent_add_fd(t->ev, t, t->p[0], TEVENT_FD_READ, reader, t);
+	assert_non_null(fde);
+	/* the first one submits something, the next one doesn't */
+	assert_false(waits_for_disk(t, 0));
+	assert_false(waits_for_disk(t, 1));
+	talloc_free(fde);
 }
 
 static const char *mode_name(void)
@@ -1211,7 +1401,8 @@ int main(int argc, char **argv)
 		TEST(thread), TEST(thread_in_flight), TEST(off),
 		TEST(logged_once), TEST(standard), TEST(panic_fallback),
 		TEST(panic_abort), TEST(regular_file), TEST(failing_removals),
-		TEST(write_after_shutdown), TEST(stale_wake_up),
+		TEST(write_after_shutdown), TEST(two_writers),
+		TEST(stale_wake_up), TEST(wrapper), TEST(iowait),
 		TEST(free_direct), TEST(free_and_close), TEST(auto_close),
 		TEST(no_flags_and_close), TEST(close), TEST(thread_frees),
 	};
