@@ -574,6 +574,38 @@ static bool partial_test(const struct row *r)
 	return false;
 }
 
+/*
+ * Without a kernel's timeout it takes an SQE, and there's none as long as the
+ * thread leaves those of a disabled ring where they are.
+ */
+static bool full_test(void)
+{
+	struct io_uring_params p = {
+		.flags = IORING_SETUP_SQPOLL | IORING_SETUP_R_DISABLED,
+	};
+	unsigned sq_flags = 0;
+	struct __kernel_timespec ts = ms_to_ts(T_MS);
+	struct io_uring_cqe none, *cqe = &none;
+	struct io_uring ring;
+	int ret;
+
+	ret = t_create_ring_params(4, &ring, &p);
+	if (ret)
+		return ret == T_SETUP_SKIP;
+	ring.features &= ~(IORING_FEAT_EXT_ARG | IORING_FEAT_MIN_TIMEOUT);
+	/* nor is it to be woken up, which fails */
+	ring.sq.kflags = &sq_flags;
+	while (io_uring_get_sqe(&ring))
+		;
+	ret = io_uring_submit_and_wait_timeout(&ring, &cqe, 1, &ts, NULL);
+	io_uring_queue_exit(&ring);
+	if (ret == 4 && !cqe)
+		return true;
+	fprintf(stderr, "no SQE for a timeout: returned %d and %s, expected 4 and "
+		"no CQE\n", ret, cqe == &none ? "nothing" : cqe ? "a CQE" : "none");
+	return false;
+}
+
 static bool call_test(const struct kind *kind, const struct call *call)
 {
 	struct row r = { .kind = kind, .call = call };
@@ -644,6 +676,8 @@ int main(int argc, char *argv[])
 
 	if (argc > 1)
 		return T_EXIT_SKIP;
+	if (!full_test())
+		return T_EXIT_FAIL;
 
 	/* most of the time they sleep */
 	for (i = 0; i < ARRAY_SIZE(calls) * ARRAY_SIZE(kinds); i++) {
