@@ -1177,7 +1177,7 @@ static int iouring_event_fd_destructor(struct tevent_fd *fde)
 	fde->additional_data = NULL;
 	p->fde = NULL;
 	if (fde->event_ctx == NULL) {
-		/* its wrapper is gone, and has taken its flags */
+		/* its context is being freed, or its wrapper has been */
 		if (p->armed == 0) {
 			iouring_poll_free(p);
 		}
